@@ -6,6 +6,7 @@ numbers into a status. They hold facts only; how they are shown is the business 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Literal
@@ -18,6 +19,7 @@ __all__ = [
     "GCResult",
     "GuardReport",
     "Outcome",
+    "Progress",
     "RestoreResult",
     "VerificationLevel",
 ]
@@ -45,6 +47,22 @@ class VerificationLevel(StrEnum):
     QUERY = "query"
     RESCAN = "rescan"
     NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a cycle or a restore is. `phase` is one of Preflight, Recovering, Listing, Reading, Joining, Healing,
+    Planning, BackingUp, Verifying, Deleting, Checking, Finishing, Restoring; `total` is what the phase's own count
+    will reach, 0 while nobody knows."""
+
+    phase: str
+    listed: int = 0
+    references: int = 0
+    candidates: int = 0
+    backed_up: int = 0
+    deleted: int = 0
+    restored: int = 0
+    total: int = 0
 
 
 class ColumnCoverage(_Record):
