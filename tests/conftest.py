@@ -1,0 +1,115 @@
+"""Fixtures on real servers. Each starts at its first use and is shared by the session (by one worker under xdist).
+
+A server that is missing is a failure, never a skip: a green run means that everything ran. To use servers of your own
+set S3GC_TEST_MINIO_ENDPOINT, _ACCESS_KEY, _SECRET_KEY, the same for S3GC_TEST_VERSITYGW_…, S3GC_TEST_POSTGRES_DSN or
+S3GC_TEST_MARIADB_DSN.
+
+The environment is cleaned before anything is imported: no profile, credential, endpoint, proxy or database variable of
+the machine reaches a test.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+_KEPT = ("S3GC_TEST_", "S3GC_TOOLS", "S3GC_SOAK_")
+_CLEANED = ("AWS_", "S3GC_", "S3_BUCKET", "DATABASE_URL", "PG", "MYSQL_", "BOTO")
+
+
+def _clean_environment() -> None:
+    for name in list(os.environ):
+        if name.startswith(_CLEANED) and not name.startswith(_KEPT):
+            del os.environ[name]
+    descriptor, empty = tempfile.mkstemp(prefix="s3gc-test-no-aws-config-")
+    os.close(descriptor)
+    atexit.register(Path(empty).unlink, missing_ok=True)
+    os.environ.update(
+        AWS_CONFIG_FILE=empty,
+        AWS_SHARED_CREDENTIALS_FILE=empty,
+        AWS_EC2_METADATA_DISABLED="true",
+        AWS_DEFAULT_REGION="us-east-1",
+        NO_PROXY="127.0.0.1,localhost",
+        no_proxy="127.0.0.1,localhost",
+    )
+
+
+_clean_environment()
+
+from tests.testbed import services  # noqa: E402  (after the environment is clean)
+from tests.testbed.services import Home, MariaDB, Postgres, S3Server  # noqa: E402
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+
+@pytest.fixture(scope="session")
+def testbed_home() -> Iterator[Home]:
+    """The folder and the watchdog of the servers, for tests that start one of their own (`services.start_…`)."""
+    home = Home()
+    yield home
+    home.close()
+
+
+@pytest.fixture(scope="session")
+def minio(testbed_home: Home) -> Iterator[S3Server]:
+    server = S3Server.from_environment("minio") or services.start_minio(testbed_home)
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def versitygw(testbed_home: Home) -> Iterator[S3Server]:
+    server = S3Server.from_environment("versitygw") or services.start_versitygw(testbed_home)
+    yield server
+    server.close()
+
+
+@pytest.fixture(params=["minio", "versitygw"])
+def s3(request: pytest.FixtureRequest) -> S3Server:
+    """Each S3 server in turn: a test that asks for this runs once against each."""
+    server: S3Server = request.getfixturevalue(request.param)
+    return server
+
+
+@pytest.fixture(scope="session")
+def postgres(testbed_home: Home) -> Iterator[Postgres]:
+    server = services.postgres_from_environment() or services.start_postgres(testbed_home)
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def mariadb(testbed_home: Home) -> Iterator[MariaDB]:
+    server = services.mariadb_from_environment() or services.start_mariadb(testbed_home)
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def make_bucket() -> Callable[..., str]:
+    """``make_bucket(server, versioning=False, lock=False) -> name``, a new bucket each time."""
+    return services.make_bucket
+
+
+@pytest.fixture(scope="session")
+def s3_client() -> Callable[[S3Server], S3Client]:
+    """``s3_client(server)``: boto3's client of it, to arrange and to look, past everything under test."""
+    return services.s3_client
+
+
+@pytest.fixture
+def credentials(monkeypatch: pytest.MonkeyPatch) -> Callable[[S3Server], None]:
+    """``credentials(server)`` puts the server's keys into the environment of this test, as a user would."""
+
+    def use(server: S3Server) -> None:
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", server.access_key)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", server.secret_key)
+
+    return use

@@ -1,0 +1,1 @@
+"""Real servers for the tests: built, started, ended. See `services` (processes) and `tools` (binaries)."""

