@@ -7,7 +7,6 @@ numbers into a status. They hold facts only; how they are shown is the business 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Literal
@@ -63,22 +62,6 @@ class Progress:
     backed_up: int = 0
     deleted: int = 0
     restored: int = 0
-    total: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Where a running cycle stands. Counts only grow within one cycle; `total` is the plan's size, 0 until it is known.
-
-    `phase` is one of Starting, Listing, Reading, Joining, Planning, BackingUp, Deleting, Checking, Finishing.
-    """
-
-    phase: str
-    listed: int = 0
-    references: int = 0
-    candidates: int = 0
-    backed_up: int = 0
-    deleted: int = 0
     total: int = 0
 
 
