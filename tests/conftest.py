@@ -1,11 +1,11 @@
-"""Fixtures on real servers. Each starts at its first use and is shared by the session (by one worker under xdist).
+"""Fixtures on real servers. Each starts at its first use and is shared by the session.
 
-A server that is missing is a failure, never a skip: a green run means that everything ran. To use servers of your own
-set S3GC_TEST_MINIO_ENDPOINT, _ACCESS_KEY, _SECRET_KEY, the same for S3GC_TEST_VERSITYGW_…, S3GC_TEST_POSTGRES_DSN or
-S3GC_TEST_MARIADB_DSN.
+A server that is missing is a failure, never a skip: a green run means that everything ran. To use servers
+of your own set S3GC_TEST_MINIO_ENDPOINT, _ACCESS_KEY, _SECRET_KEY, the same for S3GC_TEST_VERSITYGW_…,
+S3GC_TEST_POSTGRES_DSN or S3GC_TEST_MARIADB_DSN.
 
-The environment is cleaned before anything is imported: no profile, credential, endpoint, proxy or database variable of
-the machine reaches a test.
+The environment is cleaned before anything is imported: no profile, credential, endpoint, proxy or
+database variable of the machine reaches a test.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def testbed_home() -> Iterator[Home]:
-    """The folder and the watchdog of the servers, for tests that start one of their own (`services.start_…`)."""
+    """Folder and watchdog of the servers, also for tests that start one of their own (`services.start_…`)."""
     home = Home()
     yield home
     home.close()

@@ -1,4 +1,4 @@
-"""The test bed itself: servers answer, come back after a crash with their data, and never outlive their process."""
+"""The test bed itself: servers answer, come back after a crash with their data; none outlives its process."""
 
 from __future__ import annotations
 
@@ -59,8 +59,13 @@ async def test_mariadb_gives_fresh_databases_with_a_row_binlog(mariadb: MariaDB)
     import asyncmy
 
     dsn = await mariadb.fresh_database()
-    connection = await asyncmy.connect(host=mariadb.host, port=mariadb.port, user=mariadb.user, password=mariadb.password,
-                                       database=dsn.rpartition("/")[2])  # fmt: skip
+    connection = await asyncmy.connect(
+        host=mariadb.host,
+        port=mariadb.port,
+        user=mariadb.user,
+        password=mariadb.password,
+        database=dsn.rpartition("/")[2],
+    )
     try:
         async with connection.cursor() as cursor:
             await cursor.execute("select @@binlog_format, @@log_bin, @@character_set_database")

