@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import string
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -46,7 +47,9 @@ __all__ = [
     "SourceConfig",
     "TableConfig",
     "Versions",
+    "configuration_problems",
     "describe_errors",
+    "list_problems",
 ]
 
 #: Keys under this prefix of a bucket belong to s3gc (claims, probes) and are never in any scope.
@@ -530,29 +533,49 @@ class S3GCConfig(BaseModel):
         return any(source.is_readable for source in self.effective_sources)
 
 
-def describe_errors(error: ValidationError, *, names: dict[str, str] | None = None) -> ConfigurationError:
+def describe_errors(error: ValidationError, *, names: Mapping[str, str] | None = None) -> ConfigurationError:
     """Turn pydantic's report into one ConfigurationError that lists every problem as ``field: what is wrong``.
 
     `names` renames first path elements, so that a manifest's reader sees the manifest's own names.
+    """
+    return configuration_problems(list_problems(error, names=names))
+
+
+def list_problems(
+    error: ValidationError,
+    *,
+    names: Mapping[str, str] | None = None,
+    where: Callable[[Sequence[str | int]], str] | None = None,
+    known: Iterable[str] = (),
+) -> list[str]:
+    """Return every problem that pydantic found as ``field: what is wrong``, without credentials.
+
+    `names` renames first path elements, `where` writes whole paths; `known` are the names to suggest for one that
+    does not exist, those of the configuration by default.
     """
     problems: list[str] = []
     for item in error.errors(include_url=False, include_input=False):
         path = [str(part) for part in item["loc"]]
         if path and names:
             path[0] = names.get(path[0], path[0])
-        where = ".".join(path)
+        place = where(item["loc"]) if where else ".".join(path)
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
-            message = "there is no such setting" + _nearest(path[-1] if path else "")
-        problems.append(redact(f"{where}: {message}" if where else message))
+            message = "there is no such setting" + _nearest(path[-1] if path else "", known)
+        problems.append(redact(f"{place}: {message}" if place else message))
+    return problems
+
+
+def configuration_problems(problems: Sequence[str]) -> ConfigurationError:
+    """One ConfigurationError that lists `problems`, each a line; `details["errors"]` has them for programs."""
     count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-    return ConfigurationError(
-        f"the configuration has {count}:\n" + "\n".join(f"  - {line}" for line in problems), details={"errors": problems}
-    )
+    lines = "\n".join(f"  - {line}" for line in problems)
+    return ConfigurationError(f"the configuration has {count}:\n{lines}", details={"errors": list(problems)})
 
 
-def _nearest(name: str) -> str:
+def _nearest(name: str, known: Iterable[str] = ()) -> str:
     import difflib
 
-    found = difflib.get_close_matches(name, [*S3GCConfig.model_fields, *SourceConfig.model_fields, *Limits.model_fields], 1)
+    names = [*known] or [*S3GCConfig.model_fields, *SourceConfig.model_fields, *Limits.model_fields]
+    found = difflib.get_close_matches(name, names, 1)
     return f"; did you mean {found[0]!r}?" if found else ""
