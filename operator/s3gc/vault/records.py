@@ -1,7 +1,8 @@
-"""The records that the vault keeps about objects: what was planned, what was backed up, what was intended and done.
+"""The records that the vault keeps about objects: what was planned, what was backed up, what was intended
+and done.
 
-They are plain frozen values with an exact JSON form, because a person must be able to read them in five years with
-nothing but `zstd -d` and a text editor.
+They are plain frozen values with an exact JSON form, because a person must be able to read them in five
+years with nothing but `zstd -d` and a text editor.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ __all__ = ["AuditRecord", "BackupEntry", "PackPart", "PlannedObject"]
 
 @dataclass(frozen=True, slots=True)
 class PlannedObject:
-    """One row of a plan: an object that may be swept, as the listing saw it. `etag` has no quotes; times are UTC."""
+    """One row of a plan: an object that may be swept, as the listing saw it. `etag` has no quotes; times
+    are UTC."""
 
     key: str
     etag: str
@@ -27,7 +29,8 @@ class PlannedObject:
 
 @dataclass(frozen=True, slots=True)
 class PackPart:
-    """Where bytes lie: `length` compressed bytes at `offset` of pack number `pack` of the entry's operation."""
+    """Where bytes lie: `length` compressed bytes at `offset` of pack number `pack` of the entry's
+    operation."""
 
     pack: int
     offset: int
@@ -38,9 +41,9 @@ class PackPart:
 class BackupEntry:
     """One backed-up object: enough to bring it back exactly, and to know that it is the same object.
 
-    `sha256` is of the original bytes (hex). `headers` are those of `store.types.ObjectHead`, as the store sent them.
-    `tags` are None where the store has no tags. The compressed frames of `parts`, in order, give the original bytes.
-    `operation_id` and `group` say which journal holds the intent.
+    `sha256` is of the original bytes (hex). `headers` are those of `store.types.ObjectHead`, as the store
+    sent them. `tags` are None where the store has no tags. The compressed frames of `parts`, in order,
+    give the original bytes. `operation_id` and `group` say which journal holds the intent.
     """
 
     operation_id: str
@@ -60,8 +63,9 @@ class BackupEntry:
 
 @dataclass(frozen=True, slots=True)
 class AuditRecord:
-    """What happened to one object, why and when. `action` is one of: deleted, would_delete, kept, restored, failed,
-    removed_marker, purged. `reason` is a short fixed phrase, `detail` free text (never a secret)."""
+    """What happened to one object, why and when. `action` is one of: deleted, would_delete, kept,
+    restored, failed, removed_marker, purged. `reason` is a short fixed phrase, `detail` free text (never a
+    secret)."""
 
     at: datetime
     operation_id: str

@@ -1,0 +1,69 @@
+"""Every path in a vault, in one place. Paths are ours: a customer's key never becomes one.
+
+An operation's id is a ULID and a scope's id is made by `scopes`; both are checked before they become part of
+a path, because both may come from a command line.
+"""
+
+from __future__ import annotations
+
+import re
+
+from s3gc.exceptions import VaultError
+
+__all__ = [
+    "OPERATIONS",
+    "SCOPES",
+    "SENTINEL",
+    "audit_path",
+    "is_operation_id",
+    "journal_path",
+    "number_in",
+    "operation_path",
+    "pack_path",
+    "scope_path",
+]
+
+SENTINEL = "s3gc-vault.json"
+OPERATIONS = "operations/"
+SCOPES = "scopes/"
+
+_ULID = re.compile(r"^[0-7][0-9A-HJKMNP-TV-Z]{25}$")
+_SCOPE_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,160}$")
+_NUMBER = re.compile(r"/(\d{6,})\.(?:pack|jsonl|jsonl\.zst)$")
+
+
+def is_operation_id(text: str) -> bool:
+    """Whether `text` is a ULID, as every operation's id is."""
+    return bool(_ULID.match(text))
+
+
+def operation_path(operation_id: str, name: str = "") -> str:
+    """``operations/<ULID>/<name>``. Raises VaultError for what is not a ULID."""
+    if not is_operation_id(operation_id):
+        raise VaultError(f"{operation_id!r} is not an operation id (a ULID of 26 letters and digits)")
+    return f"{OPERATIONS}{operation_id}/{name}"
+
+
+def scope_path(scope_id: str, name: str = "") -> str:
+    """``scopes/<id>/<name>``. Raises VaultError for what cannot be a scope's id."""
+    if not _SCOPE_ID.match(scope_id) or ".." in scope_id:
+        raise VaultError(f"{scope_id!r} is not a scope's id")
+    return f"{SCOPES}{scope_id}/{name}"
+
+
+def pack_path(operation_id: str, number: int) -> str:
+    return operation_path(operation_id, f"packs/{number:06d}.pack")
+
+
+def journal_path(operation_id: str, group: int) -> str:
+    return operation_path(operation_id, f"journal/{group:06d}.jsonl")
+
+
+def audit_path(operation_id: str, group: int) -> str:
+    return operation_path(operation_id, f"audit/{group:06d}.jsonl.zst")
+
+
+def number_in(path: str) -> int | None:
+    """The number in a pack's, journal's or audit's path; None for any other file (a person's copy, say)."""
+    found = _NUMBER.search(path)
+    return int(found[1]) if found else None

@@ -1,0 +1,414 @@
+"""One cycle or restore a scope at a time, across processes, machines and restarts.
+
+The lock is a file that is created conditionally and renewed by compare-and-swap, so the storage decides who
+holds it. Two machines' clocks never have to agree: a lease is over when *this* process has watched the same
+content stay unchanged for a whole lease by its own monotonic clock. Only a holder of this machine that is
+provably dead is taken over at once (see `holder`). A holder counts its own lease from before its last renewal
+was sent, and stops believing in it a margin earlier than anybody else could take it over.
+
+``stop.json`` is how a restore asks a running cycle to end after its group. It is a request between friends
+and protects nothing, so its age may be judged by the clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+from s3gc.exceptions import LockedError, VaultError
+from s3gc.store.types import Storage
+from s3gc.vault import layout
+from s3gc.vault.holder import Holder, this_process
+from s3gc.vault.scopes import Scope
+
+if TYPE_CHECKING:
+    from s3gc.vault.vault import Vault
+
+__all__ = [
+    "LeaseTimes",
+    "ScopeLock",
+    "StopRequest",
+    "clear_stop",
+    "hold_scope",
+    "request_stop",
+    "stop_requested",
+]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseTimes:
+    """Seconds. `margin` is by how much a holder gives up before others may take over; `stop` how long a stop
+    request that nobody renews is honoured."""
+
+    lease: float = 60.0
+    renew: float = 15.0
+    margin: float = 10.0
+    poll: float = 1.0
+    stop: float = 300.0
+
+
+_TIMES = LeaseTimes()
+
+
+def _own_clock() -> float:
+    """Monotonic seconds that go on while the machine sleeps: a lease runs out in a suspended laptop, too."""
+    if hasattr(time, "CLOCK_BOOTTIME"):
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.monotonic()
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What lock.json says. A released lock stays as a file, as only compare-and-swap may ever change it."""
+
+    token: str
+    holder: Holder
+    purpose: str
+    acquired_at: str
+    renewed_at: str
+    renewals: int
+    released: bool = False
+
+    def to_json(self) -> bytes:
+        value = {
+            "version": 1,
+            "token": self.token,
+            "holder": self.holder.to_json(),
+            "purpose": self.purpose,
+            "acquired_at": self.acquired_at,
+            "renewed_at": self.renewed_at,
+            "renewals": self.renewals,
+            "released": self.released,
+        }
+        return (json.dumps(value) + "\n").encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> _State:
+        """What cannot be read is held by nobody knows whom: it is taken over after a lease unchanged, not
+        before."""
+        try:
+            value: dict[str, Any] = json.loads(data)
+            return cls(
+                token=str(value["token"]),
+                holder=Holder.from_json(value["holder"]),
+                purpose=str(value.get("purpose", "")),
+                acquired_at=str(value.get("acquired_at", "")),
+                renewed_at=str(value.get("renewed_at", "")),
+                renewals=int(value.get("renewals", 0)),
+                released=value.get("released") is True,
+            )
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return cls("", Holder("an unknown host", 0), "", "", "", 0)
+
+    def seems_fresh(self, lease: float) -> bool:
+        """Whether its holder's clock says, by ours, that it was renewed within a lease: a hint, never a
+        proof."""
+        try:
+            age = (datetime.now(UTC) - datetime.fromisoformat(self.renewed_at)).total_seconds()
+        except ValueError:
+            return False
+        return abs(age) < lease
+
+    def describe(self) -> str:
+        what = f"a {self.purpose}" if self.purpose else "something"
+        return f"{what} ({self.holder}, since {self.acquired_at or 'an unknown time'})"
+
+
+class ScopeLock:
+    """A held lock. `check()` before anything that must not happen twice; `hold_scope` makes, renews and
+    releases it."""
+
+    def __init__(self, storage: Storage, scope: Scope, purpose: str, times: LeaseTimes = _TIMES) -> None:
+        self._storage = storage
+        self._scope = scope
+        self._path = layout.scope_path(scope.id, "lock.json")
+        self._times = times
+        self._token = uuid.uuid4().hex
+        self._purpose = purpose
+        self._data = b""
+        self._renewed = 0.0  # by _own_clock, from before the last successful write was sent
+        self._lost = ""
+        self._busy = asyncio.Lock()
+
+    @property
+    def lost(self) -> bool:
+        return bool(self._lost)
+
+    async def try_acquire(self, expected: bytes | None) -> bool:
+        """Create the lock (`expected` None) or swap what was seen for ours; False when somebody was
+        faster."""
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        data = _State(self._token, this_process(), self._purpose, now, now, 0).to_json()
+        sent = _own_clock()
+        if expected is None:
+            won = await self._storage.create(self._path, data)
+        else:
+            won = await self._storage.replace(self._path, data, expected=expected)
+        if not won and await _read(self._storage, self._path) != data:  # else: ours, only its answer was lost
+            return False
+        self._data, self._renewed = data, sent
+        return True
+
+    async def check(self) -> None:
+        """Raise LockedError unless this process still holds the scope: by its own clock, and by what the file
+        says."""
+        async with self._busy:
+            if not self._lost and _own_clock() - self._renewed > self._times.lease - self._times.margin:
+                self._lost = "it could not be renewed in time"
+            if not self._lost and await _read(self._storage, self._path) != self._data:
+                self._lost = "another process took it over"
+        if self._lost:
+            raise LockedError(
+                f"the lock of scope {self._scope.id!r} in the vault {self._storage.location} was lost "
+                f"({self._lost}); nothing "
+                "more is deleted or restored by this process. What it did is in the vault, and the next "
+                "cycle carries on",
+                details={"scope": self._scope.id, "lost": self._lost},
+            )
+
+    async def renew(self) -> None:
+        """Write the next renewal. A storage error is left to the next attempt; the own clock decides in the
+        end."""
+        async with self._busy:
+            if self._lost:
+                return
+            before = _State.from_json(self._data)
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            data = _State(
+                before.token, before.holder, before.purpose, before.acquired_at, now, before.renewals + 1
+            ).to_json()
+            sent = _own_clock()
+            if not await self._storage.replace(self._path, data, expected=self._data):
+                current = await _read(self._storage, self._path)
+                if current == self._data:
+                    return  # neither ours nor a foreign write arrived: try again later
+                if current != data:
+                    self._lost = "another process took it over"
+                    return
+            self._data, self._renewed = data, sent
+
+    async def keep(self) -> None:
+        """Renew until cancelled."""
+        while True:
+            await asyncio.sleep(self._times.renew)
+            try:
+                await self.renew()
+            except (VaultError, OSError) as error:
+                log.warning(
+                    "the lock of scope %s could not be renewed, trying again: %s", self._scope.id, error
+                )
+
+    async def release(self) -> None:
+        """Mark the lock as free, only if it is still ours. Never raises for the storage: the lease ends by
+        itself."""
+        async with self._busy:
+            if self._lost or not self._data:
+                return
+            state = _State.from_json(self._data)
+            free = _State(
+                state.token,
+                state.holder,
+                state.purpose,
+                state.acquired_at,
+                state.renewed_at,
+                state.renewals,
+                released=True,
+            )
+            try:
+                await self._storage.replace(self._path, free.to_json(), expected=self._data)
+            except (VaultError, OSError) as error:
+                log.warning(
+                    "the lock of scope %s could not be released (it ends by itself): %s",
+                    self._scope.id,
+                    error,
+                )
+            self._lost = "it was released"
+
+
+@contextlib.asynccontextmanager
+async def hold_scope(
+    vault: Vault,
+    scope: Scope,
+    purpose: Literal["cycle", "restore"] = "cycle",
+    wait_seconds: float = 0,
+    *,
+    times: LeaseTimes = _TIMES,
+) -> AsyncIterator[ScopeLock]:
+    """Hold `scope` for a cycle or a restore; renewed in the background until the block ends.
+
+    Waits at most `wait_seconds` for a live holder. A lock whose holder seems gone is watched for one lease
+    even with 0, and taken over when nothing renewed it. A restore writes ``stop.json`` while it waits, so
+    that a running cycle ends after its group; a cycle does not start while a restore waits. Raises
+    LockedError naming the holder.
+    """
+    storage = vault.storage
+    lock = ScopeLock(storage, scope, purpose, times)
+    stop = _StopKeeper(storage, scope, times) if purpose == "restore" else None
+    try:
+        await _acquire(lock, storage, scope, wait_seconds, times, stop)
+    except BaseException:
+        if stop is not None:
+            await stop.withdraw()
+        raise
+    if stop is not None:
+        await stop.withdraw()
+    elif (request := await _stop(storage, scope, times)) is not None:
+        await lock.release()
+        raise LockedError(
+            f"a restore of scope {scope.id!r} waits for its turn ({request.by}); no cycle starts before it "
+            "is done",
+            details={"scope": scope.id, "holder": request.by},
+        )
+    keeper = asyncio.create_task(lock.keep(), name=f"lock of {scope.id}")
+    try:
+        yield lock
+    finally:
+        keeper.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await keeper
+        await lock.release()
+
+
+async def _acquire(
+    lock: ScopeLock,
+    storage: Storage,
+    scope: Scope,
+    wait_seconds: float,
+    times: LeaseTimes,
+    stop: _StopKeeper | None,
+) -> None:
+    path = layout.scope_path(scope.id, "lock.json")
+    deadline = time.monotonic() + wait_seconds
+    watched: bytes | None = None
+    since = 0.0
+    while True:
+        data = await _read(storage, path)
+        now = time.monotonic()
+        if data is None:
+            if await lock.try_acquire(None):
+                return
+            continue
+        state = _State.from_json(data)
+        if data != watched:
+            changed, watched, since = watched is not None, data, now
+        else:
+            changed = False
+        if state.released or state.holder.state() == "dead":
+            if await lock.try_acquire(data):
+                if not state.released:
+                    log.warning(
+                        "took over the lock of scope %s from %s, which is dead", scope.id, state.describe()
+                    )
+                return
+            watched = None  # somebody was faster: look again at once
+            continue
+        if now - since >= times.lease:
+            # The same bytes for a whole lease, watched here: its holder gave up on it a margin ago.
+            if await lock.try_acquire(data):
+                log.warning(
+                    "took over the lock of scope %s, which %s did not renew", scope.id, state.describe()
+                )
+                return
+            watched = None
+            continue
+        if (changed or state.seems_fresh(times.lease)) and now >= deadline:
+            raise LockedError(
+                f"scope {scope.id!r} in the vault {storage.location} is held by {state.describe()}. Wait "
+                "until it has ended; "
+                f"a holder that died is taken over by itself after {times.lease:.0f} seconds",
+                details={"scope": scope.id, "holder": state.describe(), "purpose": state.purpose},
+            )
+        if stop is not None:
+            await stop.ask(by=str(this_process()))
+        await asyncio.sleep(times.poll)
+
+
+async def _read(storage: Storage, path: str) -> bytes | None:
+    try:
+        return await storage.read(path)
+    except FileNotFoundError:
+        return None
+
+
+# --- stop.json
+
+
+@dataclass(frozen=True, slots=True)
+class StopRequest:
+    """Somebody asks the running cycle to end after its group."""
+
+    by: str
+    requested_at: datetime
+    holder: Holder | None = None
+
+    def to_json(self) -> bytes:
+        holder = self.holder.to_json() if self.holder is not None else None
+        value = {"by": self.by, "requested_at": self.requested_at.isoformat(), "holder": holder}
+        return (json.dumps(value, ensure_ascii=False) + "\n").encode()
+
+
+async def request_stop(vault: Vault, scope: Scope, by: str) -> None:
+    """Ask the cycle that runs in `scope` to end after its group. The request lapses by itself after some
+    minutes."""
+    request = StopRequest(by, datetime.now(UTC))
+    await vault.storage.write(layout.scope_path(scope.id, "stop.json"), request.to_json())
+
+
+async def stop_requested(vault: Vault, scope: Scope) -> StopRequest | None:
+    """The request to stop that counts now, or None."""
+    return await _stop(vault.storage, scope, _TIMES)
+
+
+async def clear_stop(vault: Vault, scope: Scope) -> None:
+    await vault.storage.delete(layout.scope_path(scope.id, "stop.json"))
+
+
+async def _stop(
+    storage: Storage, scope: Scope, times: LeaseTimes, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+) -> StopRequest | None:
+    data = await _read(storage, layout.scope_path(scope.id, "stop.json"))
+    if data is None:
+        return None
+    try:
+        value = json.loads(data)
+        holder = Holder.from_json(value["holder"]) if value.get("holder") else None
+        request = StopRequest(str(value["by"]), datetime.fromisoformat(value["requested_at"]), holder)
+        age = abs((now() - request.requested_at).total_seconds())
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None  # it protects nothing; unreadable is as good as absent
+    if age > times.stop or (holder is not None and holder.state() == "dead"):
+        return None
+    return request
+
+
+class _StopKeeper:
+    """Writes stop.json while a restore waits, again and again, and takes it back when its turn has come."""
+
+    def __init__(self, storage: Storage, scope: Scope, times: LeaseTimes) -> None:
+        self._storage = storage
+        self._path = layout.scope_path(scope.id, "stop.json")
+        self._times = times
+        self._asked = float("-inf")
+
+    async def ask(self, by: str) -> None:
+        if time.monotonic() - self._asked >= self._times.renew:
+            request = StopRequest(f"a restore by {by}", datetime.now(UTC), this_process())
+            await self._storage.write(self._path, request.to_json())
+            self._asked = time.monotonic()
+
+    async def withdraw(self) -> None:
+        if self._asked > float("-inf"):
+            try:
+                await self._storage.delete(self._path)
+            except (VaultError, OSError) as error:
+                log.warning("stop.json could not be removed (it lapses by itself): %s", error)

@@ -1,0 +1,288 @@
+"""Opening a vault: its sentinel, the scopes in it and the operations it remembers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import tempfile
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from s3gc.store.storage import open_storage
+from ulid import ULID
+
+from s3gc.config import S3GCConfig
+from s3gc.exceptions import RefusedError, VaultCorruptedError, VaultError
+from s3gc.store.types import Storage
+from s3gc.vault import layout
+from s3gc.vault.operations import Operation, OperationRecord
+from s3gc.vault.scopes import Scope, find_overlap, scope_id
+
+__all__ = ["FORMAT_VERSION", "Scope", "Vault"]
+
+log = logging.getLogger(__name__)
+
+#: Of the vault's layout. A reader refuses a vault with a higher one: it may hold what this reader would
+#: overlook.
+FORMAT_VERSION = 1
+
+_READS_IN_FLIGHT = 16
+
+
+class Vault:
+    """An open vault. Safe for concurrent use in one event loop; who may write what is decided by the scope's
+    lock."""
+
+    def __init__(self, storage: Storage, vault_id: str, *, read_only: bool = False) -> None:
+        self.storage = storage
+        self.id = vault_id
+        self.read_only = read_only
+
+    @classmethod
+    async def open(cls, config: S3GCConfig, *, read_only: bool = False) -> Vault:
+        """Open the vault that `config` names; make it when it is new and may be written.
+
+        Raises VaultError when it cannot be used, is of a newer version, or (read_only) does not exist.
+        """
+        storage = await open_storage(
+            config.vault_path,
+            endpoint_url=config.vault_endpoint_url,
+            region=config.vault_region,
+            path_style=config.vault_path_style,
+            storage_class=config.vault_storage_class,
+            kms_key_id=config.vault_kms_key_id,
+            create=not read_only,
+        )
+        try:
+            return await cls.attach(storage, read_only=read_only)
+        except BaseException:
+            await storage.close()
+            raise
+
+    @classmethod
+    async def attach(cls, storage: Storage, *, read_only: bool = False) -> Vault:
+        """As `open`, over a storage that is open already (the vault closes it)."""
+        data = await _read(storage, layout.SENTINEL)
+        if data is None:
+            if read_only:
+                raise VaultError(
+                    f"{storage.location} is not a vault: it has no {layout.SENTINEL}. Check the path; a "
+                    "vault is made by the "
+                    "first cycle that may write to it"
+                )
+            await _refuse_orphaned(storage)
+            now = datetime.now(UTC)
+            sentinel = {
+                "s3gc": "vault",
+                "version": FORMAT_VERSION,
+                "id": str(ULID()),
+                "created_at": now.isoformat(),
+            }
+            await storage.create(layout.SENTINEL, (json.dumps(sentinel) + "\n").encode())
+            data = await storage.read(layout.SENTINEL)  # whoever was first, there is one id
+        return cls(storage, _check_sentinel(data, storage.location), read_only=read_only)
+
+    @property
+    def location(self) -> str:
+        """For people: the folder, or ``s3://bucket/prefix``."""
+        return self.storage.location
+
+    @property
+    def catalog_path(self) -> Path:
+        """Where the SQLite catalog lies: in a folder vault itself, else (or when that is read-only) in a
+        cache folder."""
+        if not self.location.startswith("s3://"):
+            folder = Path(self.location)
+            if os.access(folder, os.W_OK) and not self.read_only:
+                return folder / "vault.db"
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        for parent in (base / "s3gc", Path(tempfile.gettempdir()) / f"s3gc-{os.getuid()}"):
+            folder = parent / "vaults" / self.id
+            try:
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            except OSError:
+                continue
+            if os.access(folder, os.W_OK):
+                return folder / "vault.db"
+        raise VaultError(
+            f"there is no writable folder for the vault's catalog; set XDG_CACHE_HOME (tried {base})"
+        )
+
+    async def scope(self, config: S3GCConfig) -> Scope:
+        """The scope of this policy: made at its first cycle, found again by policy name and bucket ever
+        after.
+
+        Prefixes or an endpoint that were edited are updated in scope.json. Raises RefusedError (guard
+        "overlap") when another scope of the same bucket in this vault could hold the same object.
+        """
+        wanted = Scope(
+            id=scope_id(config.policy_name, config.bucket),
+            name=config.policy_name,
+            bucket=config.bucket,
+            endpoint_url=config.endpoint_url,
+            prefixes=config.effective_prefixes,
+            exclude_prefixes=tuple(config.exclude_prefixes),
+        )
+        path = layout.scope_path(wanted.id, "scope.json")
+        if self.read_only:
+            return wanted
+        before = await _read(self.storage, path)
+        if before != wanted.to_json():
+            # Written first and compared afterwards, so that of two policies that start together at least one
+            # sees the other; the one that is refused takes its change back.
+            if before is None:
+                await self.storage.create(path, wanted.to_json())
+            else:
+                self._parse_scope(before, path)
+                await self.storage.write(path, wanted.to_json())
+        other = await self._overlapping(wanted)
+        if other is not None:
+            if before is None:
+                await self.storage.delete(path)
+            elif before != wanted.to_json():
+                await self.storage.write(path, before)
+            raise RefusedError(
+                f"scope {wanted.id!r} ({_shown(wanted)}) overlaps with scope {other.id!r} ({_shown(other)}) "
+                "in bucket "
+                f"{wanted.bucket!r}: each would delete what only the other's database references. Give one "
+                "of them other "
+                f"prefixes, or, if {other.id!r} is an old name of this policy, retire it (remove "
+                f"scopes/{other.id}/scope.json "
+                "from the vault)",
+                details={"guard": "overlap", "scope": wanted.id, "other": other.id},
+            )
+        return wanted
+
+    async def _overlapping(self, wanted: Scope) -> Scope | None:
+        for scope in await self.scopes():
+            if scope.id == wanted.id or scope.retired or scope.bucket != wanted.bucket:
+                continue
+            if scope.endpoint_url != wanted.endpoint_url:
+                continue  # the same name at another store; where it is another spelling, the claim sees it
+            if find_overlap(wanted.prefixes, wanted.exclude_prefixes, scope.prefixes, scope.exclude_prefixes):
+                return scope
+        return None
+
+    async def scopes(self) -> list[Scope]:
+        """Every scope of this vault, by id. Raises VaultCorruptedError for a scope.json that cannot be
+        read."""
+        paths = [
+            file.path async for file in self.storage.list(layout.SCOPES) if file.path.endswith("/scope.json")
+        ]
+        found: list[Scope] = []
+        for path in paths:
+            data = await _read(self.storage, path)
+            if data is not None:
+                found.append(self._parse_scope(data, path))
+        return found
+
+    async def retire(self, scope_id: str) -> None:
+        """Let a scope own nothing any more; its history, holds and backups stay."""
+        path = layout.scope_path(scope_id, "scope.json")
+        scope = self._parse_scope(await self.storage.read(path), path)
+        await self.storage.write(path, replace(scope, retired=True).to_json())
+
+    def _parse_scope(self, data: bytes, path: str) -> Scope:
+        try:
+            return Scope.from_json(data)
+        except (ValueError, KeyError, TypeError) as error:
+            raise VaultCorruptedError(
+                f"{path} of the vault {self.location} is damaged ({error}). Without it nobody can tell "
+                "which prefixes that "
+                "scope owns, so no cycle starts; restores work. Bring it back from a copy, or remove it: "
+                "the next cycle of "
+                "that policy writes it anew",
+                details={"path": path},
+            ) from None
+
+    def operation(self, operation_id: str) -> Operation:
+        """The operation with this id, whether it exists or not. Raises VaultError for what is not a ULID."""
+        return Operation(self.storage, operation_id)
+
+    async def operation_ids(self) -> list[str]:
+        """Every operation that has any file in the vault, newest first."""
+        found: set[str] = set()
+        async for file in self.storage.list(layout.OPERATIONS):
+            name = file.path.removeprefix(layout.OPERATIONS).partition("/")[0]
+            if layout.is_operation_id(name):
+                found.add(name)
+        return sorted(found, reverse=True)
+
+    async def operations(self, *, scope_id: str | None = None) -> list[OperationRecord]:
+        """The records of every operation, newest first. A record that cannot be read is in the list all the
+        same, with its `problem`, whatever `scope_id` asks for: a damaged file must not hide an operation."""
+        limit = asyncio.Semaphore(_READS_IN_FLIGHT)
+
+        async def read(operation_id: str) -> OperationRecord:
+            operation = self.operation(operation_id)
+            async with limit:
+                try:
+                    return await operation.record()
+                except (VaultCorruptedError, FileNotFoundError) as error:
+                    problem = str(error) or "operation.json is missing"
+                    journal = "open" if await operation.journal_groups() else "none"
+                    began = ULID.from_str(operation_id).datetime
+                    return OperationRecord(
+                        operation_id, "", "", "unknown", began, journal=journal, problem=problem
+                    )
+
+        records = await asyncio.gather(*(read(operation_id) for operation_id in await self.operation_ids()))
+        return [record for record in records if scope_id in (None, record.scope) or record.problem]
+
+    async def size(self) -> int:
+        """Bytes of every file in the vault."""
+        return sum([file.size async for file in self.storage.list("")])
+
+    async def close(self) -> None:
+        await self.storage.close()
+
+
+def _shown(scope: Scope) -> str:
+    names = ", ".join(repr(prefix) for prefix in scope.prefixes[:3])
+    return f"policy {scope.name!r}, prefixes {names}{' …' if len(scope.prefixes) > 3 else ''}"
+
+
+async def _read(storage: Storage, path: str) -> bytes | None:
+    try:
+        return await storage.read(path)
+    except FileNotFoundError:
+        return None
+
+
+def _check_sentinel(data: bytes, where: str) -> str:
+    try:
+        value = json.loads(data)
+        version, vault_id = int(value["version"]), str(value["id"])
+    except (ValueError, KeyError, TypeError):
+        raise VaultCorruptedError(
+            f"{layout.SENTINEL} of the vault {where} is damaged; its content is one line of JSON with "
+            "version and id. Bring "
+            "it back from a copy (each operations/*/packs is readable without it)",
+            details={"path": layout.SENTINEL},
+        ) from None
+    if version > FORMAT_VERSION:
+        raise VaultError(
+            f"the vault {where} is of format {version}, written by a newer s3gc; this one knows formats up "
+            "to "
+            f"{FORMAT_VERSION}. Nothing in it was changed: use the newer version",
+            details={"version": version},
+        )
+    return vault_id
+
+
+async def _refuse_orphaned(storage: Storage) -> None:
+    """A vault without its sentinel is a vault that lost a file, not a new one: with a new id, its own claims
+    in the customers' buckets would look like a stranger's."""
+    for prefix in (layout.OPERATIONS, layout.SCOPES):
+        async for file in storage.list(prefix):
+            raise VaultCorruptedError(
+                f"the vault {storage.location} has {file.path} but no {layout.SENTINEL}: that file was "
+                "lost. Bring it back "
+                f'from a copy, or write {{"s3gc": "vault", "version": {FORMAT_VERSION}, "id": "…"}} with '
+                "the id that the name "
+                "of this vault's claim in the bucket has (.s3gc/claims/<id>/)",
+                details={"path": layout.SENTINEL},
+            )
