@@ -1,0 +1,114 @@
+"""Which of the listed objects may be judged at all, and why not the others.
+
+The first step of the join: the inventory, joined with what is remembered of each object, becomes one file
+with a verdict a row. Everything stays in that file, because an object that may not be judged still exists,
+and a reference to it is not a missing one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import IntEnum
+from pathlib import Path
+
+from s3gc.config import RESERVED_PREFIX, S3GCConfig
+from s3gc.plan.duck import Session, quoted, table_of, timestamp
+from s3gc.plan.maturity import IDENTITY, MULTIPART, state_relation
+
+__all__ = ["IN_SCOPE", "ScopeCounts", "Verdict", "classify", "under_any"]
+
+
+class Verdict(IntEnum):
+    """What the rules before any reference say. Only JUDGED objects can become candidates."""
+
+    JUDGED = 0
+    EXCLUDED = 1  # under one of exclude_prefixes
+    NOT_ACTIONABLE = 2  # a key that some client or store would take for another one
+    YOUNG = 3  # not older than retention_days
+    OUTSIDE = 4  # not under the scope's prefixes, or reserved
+
+
+#: SQL condition over classified objects: those the cycle counts as scanned.
+IN_SCOPE = f"verdict <> {Verdict.OUTSIDE.value}"
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeCounts:
+    """Objects of the scope by verdict. `scanned` and `bytes` are all of them, whatever the verdict."""
+
+    scanned: int
+    bytes: int
+    judged: int
+    young: int
+    excluded: int
+    not_actionable: int
+    listed: int  # also those outside the scope
+
+
+def under_any(column: str, prefixes: Sequence[str]) -> str:
+    """Return an SQL condition: `column` starts, byte for byte, with one of `prefixes`; false for none."""
+    if "" in prefixes:
+        return "true"
+    tests = (f"starts_with({column}, {quoted(prefix)})" for prefix in prefixes)
+    return "(" + " OR ".join(["false", *tests]) + ")"
+
+
+def classify(
+    session: Session,
+    inventory: Sequence[Path],
+    out: Path,
+    *,
+    config: S3GCConfig,
+    t0: datetime,
+    state: Path | None,
+) -> ScopeCounts:
+    """Write every listed object with `first_listed`, `was_unreferenced` (both of `state`) and `verdict`.
+
+    Old enough means: `last_modified` before `t0 - retention_days`; for a multipart object also first listed
+    no later than that, because its `last_modified` is the time of its initiation. An object without a time,
+    a size or an ETag is not actionable: nothing could be compared before its deletion.
+    """
+    cutoff = timestamp(t0 - timedelta(days=config.retention_days))
+    same = " AND ".join(f"s.{name} = o.{name}" for name in IDENTITY)
+    reserved = f"starts_with(key, {quoted(RESERVED_PREFIX)})"
+    in_prefixes = under_any("key", config.effective_prefixes)
+    is_multipart = MULTIPART.replace("etag", "coalesce(o.etag, '')")
+    session.copy(
+        f"""
+        SELECT key, etag, size, last_modified, storage_class, is_multipart, first_listed, was_unreferenced,
+            CASE
+                WHEN {reserved} OR NOT {in_prefixes} THEN {Verdict.OUTSIDE.value}
+                WHEN {under_any("key", config.exclude_prefixes)} THEN {Verdict.EXCLUDED.value}
+                WHEN problem IS NOT NULL OR last_modified IS NULL OR size IS NULL OR coalesce(etag, '') = ''
+                    THEN {Verdict.NOT_ACTIONABLE.value}
+                WHEN last_modified >= {cutoff} THEN {Verdict.YOUNG.value}
+                WHEN is_multipart AND first_listed > {cutoff} THEN {Verdict.YOUNG.value}
+                ELSE {Verdict.JUDGED.value}
+            END::TINYINT AS verdict
+        FROM (
+            SELECT o.*, coalesce(s.first_listed, {timestamp(t0)}) AS first_listed,
+                   s.first_unreferenced AS was_unreferenced, {is_multipart} AS is_multipart
+            FROM {table_of(inventory)} o LEFT JOIN {state_relation(state)} s ON {same}
+        )""",
+        out,
+    )
+    counted = session.rows(
+        f"SELECT verdict, count(*), coalesce(sum(size), 0)::BIGINT FROM {table_of([out])} GROUP BY verdict"
+    )
+    number = {Verdict(verdict): (int(objects), int(size)) for verdict, objects, size in counted}
+    inside = [value for verdict, value in number.items() if verdict is not Verdict.OUTSIDE]
+
+    def objects_of(verdict: Verdict) -> int:
+        return number.get(verdict, (0, 0))[0]
+
+    return ScopeCounts(
+        scanned=sum(objects for objects, _ in inside),
+        bytes=sum(size for _, size in inside),
+        judged=objects_of(Verdict.JUDGED),
+        young=objects_of(Verdict.YOUNG),
+        excluded=objects_of(Verdict.EXCLUDED),
+        not_actionable=objects_of(Verdict.NOT_ACTIONABLE),
+        listed=sum(objects for objects, _ in number.values()),
+    )
