@@ -1,0 +1,461 @@
+"""The one way a request leaves: signed, within the limits, timed, never redirected, repeated only where that
+is safe.
+
+Three habits of HTTP libraries are switched off here because they destroy data or hide it:
+
+* aiohttp silently sends a DELETE again when a kept-alive connection was closed under it. The first one may
+  have been carried out, and a repeat may remove what was uploaded since; `_no_silent_repeat` makes such a
+  loss an error.
+* redirects: a redirected DELETE or PUT would act on a bucket nobody signed for.
+* decompression and URL normalisation: bytes and keys pass exactly as they are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Literal
+
+import aiohttp
+import tenacity
+from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
+from yarl import URL
+
+from s3gc.exceptions import ConfigurationError, S3GCError, StoreError
+from s3gc.store.connection import CredentialsSource, Endpoint
+from s3gc.store.errors import (
+    TRANSIENT_CODES,
+    TRANSIENT_STATUS,
+    Target,
+    error_for,
+    is_throttle,
+    parse_error,
+)
+from s3gc.store.limiter import Limiter
+from s3gc.store.signing import EMPTY_SHA256, UNSIGNED_PAYLOAD, Signer, canonical_query
+
+__all__ = ["Answer", "Body", "Request", "RetryPolicy", "Transport", "http_date"]
+
+#: An error document longer than this is not S3's.
+_MAX_ERROR_BYTES = 64 * 1024
+#: Bodies above this are hashed in a thread and sent in pieces, so that the event loop keeps turning.
+_PIECE = 256 * 1024
+#: The slowest transfer that is still waited for, in bytes a second.
+_SLOWEST = 64 * 1024
+#: From this difference on, an unexplained 403 is taken for a clock problem (AWS refuses beyond 15 minutes).
+_SKEW_SECONDS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """Attempts at an idempotent request, and the exponential back-off between them (full jitter), in seconds."""
+
+    attempts: int = 8
+    first_wait_seconds: float = 0.2
+    longest_wait_seconds: float = 20.0
+
+
+class Body:
+    """What a request sends: bytes (signed with their SHA-256, so the store verifies them; may be sent again),
+    or an iterator of known size (sent once; UNSIGNED-PAYLOAD, its MD5 kept for comparison with the ETag).
+    """
+
+    __slots__ = ("data", "failure", "md5", "sent", "size", "stream")
+
+    def __init__(self, data: bytes | AsyncIterator[bytes], size: int) -> None:
+        self.data = data if isinstance(data, bytes) else None
+        self.stream = None if isinstance(data, bytes) else data
+        self.size = size
+        self.sent = 0
+        self.failure: Exception | None = None
+        self.md5 = hashlib.md5(usedforsecurity=False)
+
+    async def sha256(self) -> str:
+        if self.data is None:
+            return UNSIGNED_PAYLOAD
+        if len(self.data) <= _PIECE:
+            return hashlib.sha256(self.data).hexdigest()
+        return await asyncio.to_thread(lambda data: hashlib.sha256(data).hexdigest(), self.data)
+
+    def payload(self) -> bytes | AsyncIterator[bytes]:
+        return self.data if self.data is not None and len(self.data) <= _PIECE else self._pieces()
+
+    async def _pieces(self) -> AsyncIterator[bytes]:
+        if self.stream is None:
+            data = self.data or b""
+            for start in range(0, len(data), _PIECE):
+                yield data[start : start + _PIECE]
+            return
+        try:
+            # One chunk is held back: a producer that proves its bytes at the end (a checksum) raises before
+            # the last chunk has left, so the store never has a whole body of bytes that turned out to be
+            # wrong.
+            held = b""
+            async for chunk in self.stream:
+                if not chunk:
+                    continue
+                if held:
+                    yield held
+                self.sent += len(chunk)
+                self.md5.update(chunk)
+                held = chunk
+                if self.sent > self.size:
+                    break
+            if self.sent != self.size:
+                more = "more" if self.sent > self.size else f"only {self.sent}"
+                raise StoreError(
+                    f"A body of {self.size} bytes was announced and {more} came; it was not stored."
+                )
+            if held:
+                yield held
+        except Exception as error:
+            self.failure = error  # aiohttp reports a broken connection in its place
+            raise
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One call. `operation` is S3's name of it (counted), `action` the IAM action that allows it (named in
+    errors).
+
+    `path` is the encoded key or ""; `accept` are the answers that are not errors; `timeout_seconds` replaces
+    the default for calls that the store may work on for long. `repeat`: "always" when sending it twice is as
+    good as once, "refused" when only an answer that it was not carried out allows another attempt, "never"
+    for a bare DELETE.
+    """
+
+    operation: str
+    action: str
+    method: str
+    path: str = ""
+    query: Sequence[tuple[str, str]] = ()
+    headers: Mapping[str, str] | None = None
+    body: Body | None = None
+    key: str | None = None
+    repeat: Literal["always", "refused", "never"] = "always"
+    accept: frozenset[int] = frozenset({200})
+    timeout_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    status: int
+    headers: Mapping[str, str]  # lower-case names
+    body: bytes
+    attempts: int = 1
+
+    @property
+    def date(self) -> datetime | None:
+        return http_date(self.headers.get("date", ""))
+
+
+class _TransientError(Exception):
+    """An attempt failed in a way that may pass; `final` is what the caller gets if it does not.
+    `was_refused`: the store said that it did not carry the request out (or was never reached).
+    """
+
+    def __init__(
+        self, final: S3GCError, retry_after_seconds: float = 0.0, *, was_refused: bool = False
+    ) -> None:
+        super().__init__(str(final))
+        self.final = final
+        self.retry_after_seconds = retry_after_seconds
+        self.was_refused = was_refused
+
+
+def _transient(state: tenacity.RetryCallState) -> _TransientError:
+    error = state.outcome.exception() if state.outcome is not None else None
+    return error if isinstance(error, _TransientError) else _TransientError(StoreError("unknown"))
+
+
+class _ConnectionLostError(aiohttp.ClientError):
+    """The connection broke after something may have been sent."""
+
+
+async def _no_silent_repeat(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+    try:
+        return await handler(request)
+    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+        raise  # nothing was sent; aiohttp does not repeat these
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise _ConnectionLostError(str(error) or type(error).__name__) from error
+
+
+def http_date(text: str) -> datetime | None:
+    """Parse an HTTP date (RFC 9110) as UTC, None when it is not one."""
+    try:
+        parsed = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
+
+
+class Transport:
+    """All requests for one bucket. Safe for concurrent use in one event loop; `close()` it."""
+
+    def __init__(
+        self,
+        bucket: str,
+        endpoint: Endpoint,
+        credentials: CredentialsSource,
+        limiter: Limiter,
+        *,
+        timeout_seconds: float = 60.0,
+        retry: RetryPolicy | None = None,
+        utc_now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.bucket = bucket
+        self.endpoint = endpoint
+        self.limiter = limiter
+        self.requests: Counter[str] = Counter()
+        self.has_answered = False
+        self._credentials = credentials
+        self._timeout_seconds = timeout_seconds
+        self._retry = retry or RetryPolicy()
+        self._utc_now = utc_now
+        self._skew = timedelta()
+        self._signer = Signer(endpoint.region)
+        # limit=0: the limiter bounds what starts. A bound here too would let a caller that reads one object
+        # while it writes another wait for itself.
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=0, ssl=endpoint.tls or True, keepalive_timeout=20, ttl_dns_cache=60
+            ),
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=("Content-Type", "Accept", "User-Agent", "Accept-Encoding"),
+            middlewares=(_no_silent_repeat,),
+        )
+
+    async def close(self) -> None:
+        await self._session.close()
+
+    def target(self, request: Request) -> Target:
+        return Target(request.action, self.bucket, self.endpoint.name, self.endpoint.region, request.key)
+
+    async def call(self, request: Request) -> Answer:
+        """Send `request`, read the whole answer. Raises what `errors.error_for` says for any status not
+        accepted.
+        """
+        return (await self._repeat(request, streaming=False))[1]
+
+    @asynccontextmanager
+    async def open(self, request: Request) -> AsyncIterator[tuple[ClientResponse, Answer]]:
+        """Send `request` and hand over the open response once its head is accepted; only that part is
+        repeated.
+
+        Where the status is not 200 or 206 the body has been read into the Answer.
+        """
+        response, answer = await self._repeat(request, streaming=True)
+        try:
+            yield response, answer
+        finally:
+            response.close()  # an unread rest cannot be kept alive; a response read to its end is released already
+
+    async def _repeat(self, request: Request, *, streaming: bool) -> tuple[ClientResponse, Answer]:
+        policy = self._retry
+        backoff = tenacity.wait_random_exponential(policy.first_wait_seconds, policy.longest_wait_seconds)
+        rewinds = request.body is None or request.body.data is not None
+        attempts = 0
+
+        def stop(state: tenacity.RetryCallState) -> bool:
+            # An endpoint that never answered is more likely misspelt than down: said after seconds, not
+            # minutes.
+            error = _transient(state)
+            if (
+                not rewinds
+                or request.repeat == "never"
+                or (request.repeat == "refused" and not error.was_refused)
+            ):
+                return True
+            is_first_contact = isinstance(error.final, ConfigurationError)
+            return attempts >= (min(3, policy.attempts) if is_first_contact else policy.attempts)
+
+        def wait(state: tenacity.RetryCallState) -> float:
+            asked = min(_transient(state).retry_after_seconds, policy.longest_wait_seconds)
+            return max(backoff(state), asked)
+
+        async def once() -> tuple[ClientResponse, Answer]:
+            nonlocal attempts
+            attempts += 1
+            return await self._head(request, attempts, streaming=streaming)
+
+        retrying = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception_type(_TransientError), stop=stop, wait=wait, reraise=True
+        )
+        try:
+            return await retrying(once)
+        except _TransientError as error:
+            raise error.final from error.__cause__
+
+    async def _head(
+        self, request: Request, attempt: int, *, streaming: bool
+    ) -> tuple[ClientResponse, Answer]:
+        """One attempt, and one more within it when only the clock was wrong."""
+        for correcting in (False, True):
+            response, answer = await self._send(request, attempt, streaming=streaming)
+            if answer.status in request.accept:
+                self.limiter.succeeded()
+                return response, answer
+            response.close()
+            error = parse_error(answer.body)
+            rewinds = request.body is None or request.body.data is not None
+            if not correcting and rewinds and self._is_skew(answer, error.code):
+                continue  # refused unexecuted: signed again with the store's own time
+            final = error_for(answer.status, answer.headers, answer.body, self.target(request))
+            if answer.status in TRANSIENT_STATUS or error.code in TRANSIENT_CODES:
+                throttled = is_throttle(answer.status, error)
+                if throttled:
+                    self.limiter.slow_down()
+                was_refused = throttled or error.code == "ConditionalRequestConflict"
+                raise _TransientError(final, _retry_after(answer.headers), was_refused=was_refused)
+            raise final
+        raise StoreError("unreachable: the second attempt returns or raises")
+
+    async def _send(
+        self, request: Request, attempt: int, *, streaming: bool
+    ) -> tuple[ClientResponse, Answer]:
+        credentials = await self._credentials()
+        query = canonical_query(request.query)
+        path = f"{self.endpoint.path}{'/' + request.path if request.path else ''}" or "/"
+        headers = dict(request.headers or {})
+        payload_hash = EMPTY_SHA256 if request.body is None else await request.body.sha256()
+        await self.limiter.acquire()
+        try:
+            # Signed after the wait for a place, or a long queue would send signatures that are too old.
+            signed = self._signer.sign(
+                credentials, request.method, self.endpoint.host, path, query, headers, payload_hash,
+                self._utc_now() + self._skew,
+            )  # fmt: skip
+            signed["host"] = self.endpoint.host
+            signed["accept-encoding"] = "identity"
+            signed["user-agent"] = "s3gc"
+            if request.body is not None:
+                signed["content-length"] = str(request.body.size)
+            self.requests[request.operation] += 1
+            url = URL(f"{self.endpoint.base}{path}{'?' + query if query else ''}", encoded=True)
+            return await self._exchange(request, url, signed, attempt, streaming=streaming)
+        except StoreError:
+            raise
+        except aiohttp.ClientConnectorDNSError as error:
+            raise self._unreachable(request, "its host name cannot be resolved") from error
+        except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError) as error:
+            raise ConfigurationError(
+                f"No trusted TLS connection to {self.endpoint.name} for bucket {self.bucket!r}: {_tls_reason(error)}. "
+                "Check the endpoint's scheme and port, or name its authority in AWS_CA_BUNDLE.",
+                details={"bucket": self.bucket, "action": request.action},
+            ) from error
+        except (aiohttp.ClientProxyConnectionError, aiohttp.ClientHttpProxyError) as error:
+            raise self._unreachable(
+                request, "the proxy named in HTTP(S)_PROXY does not let us through"
+            ) from error
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            reason = (
+                error.strerror
+                if isinstance(error, aiohttp.ClientConnectorError)
+                else "the connection timed out"
+            )
+            raise self._unreachable(request, reason or "no connection") from error
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            if request.body is not None and request.body.failure is not None:
+                raise request.body.failure from None
+            raise _TransientError(self._lost(request, str(error) or type(error).__name__)) from error
+        except ValueError as error:
+            # aiohttp refuses header values with control characters: never sent, so never half done.
+            raise StoreError(
+                f"{request.action} cannot be sent exactly: {error}: {self.target(request).where()}.",
+                details={"bucket": self.bucket, "action": request.action, "key": request.key},
+            ) from error
+        finally:
+            self.limiter.release()
+
+    async def _exchange(
+        self, request: Request, url: URL, headers: dict[str, str], attempt: int, *, streaming: bool
+    ) -> tuple[ClientResponse, Answer]:
+        patience = request.timeout_seconds or self._timeout_seconds
+        size = request.body.size if request.body is not None else 0
+        # A caller may read a stream as slowly as it likes: there only silence between two chunks is timed.
+        total = None if streaming else patience * 2 + size / _SLOWEST
+        response = await self._session.request(
+            request.method,
+            url,
+            headers=headers,
+            data=request.body.payload() if request.body is not None else None,
+            allow_redirects=False,
+            proxy=self.endpoint.proxy,
+            read_bufsize=256 * 1024,
+            timeout=aiohttp.ClientTimeout(total=total, sock_connect=min(10.0, patience), sock_read=patience),
+        )
+        try:
+            self.has_answered = True
+            answered = {name.lower(): value for name, value in response.headers.items()}
+            if streaming and response.status in (200, 206):
+                return response, Answer(response.status, answered, b"", attempt)
+            if response.status in request.accept:
+                body = await response.read()
+            else:
+                body = await _start_of(response)
+            return response, Answer(response.status, answered, body, attempt)
+        except BaseException:
+            response.close()
+            raise
+
+    def _is_skew(self, answer: Answer, code: str) -> bool:
+        """Whether the store refused our time; if so, sign with its time from now on."""
+        if answer.status not in (400, 403) or (code and code != "RequestTimeTooSkewed"):
+            return False
+        theirs = answer.date
+        if theirs is None:
+            return False
+        difference = theirs - self._utc_now()
+        if code or abs(difference - self._skew) > timedelta(seconds=_SKEW_SECONDS):
+            self._skew = difference
+            return True
+        return False
+
+    def _unreachable(self, request: Request, reason: str) -> _TransientError:
+        text = f"{self.endpoint.name} cannot be reached for bucket {self.bucket!r}: {reason}."
+        details = {"bucket": self.bucket, "action": request.action}
+        if self.has_answered:
+            down = StoreError(
+                f"{text} It answered before; the store or the network is down.", details=details
+            )
+            return _TransientError(down, was_refused=True)
+        never = ConfigurationError(
+            f"{text} Check the endpoint, the network and the proxy settings.", details=details
+        )
+        return _TransientError(never, was_refused=True)
+
+    def _lost(self, request: Request, reason: str) -> StoreError:
+        return StoreError(
+            f"{request.action} got no whole answer ({reason}): {self.target(request).where()}.",
+            details={"bucket": self.bucket, "action": request.action, "key": request.key},
+        )
+
+
+async def _start_of(response: ClientResponse) -> bytes:
+    parts: list[bytes] = []
+    left = _MAX_ERROR_BYTES
+    async for chunk in response.content.iter_chunked(left):
+        parts.append(chunk[:left])
+        left -= len(parts[-1])
+        if left <= 0:
+            response.close()
+            break
+    return b"".join(parts)
+
+
+def _retry_after(headers: Mapping[str, str]) -> float:
+    value = headers.get("retry-after", "")
+    return float(value) if value.isascii() and value.isdigit() else 0.0
+
+
+def _tls_reason(error: Exception) -> str:
+    cause = getattr(error, "certificate_error", None) or getattr(error, "os_error", None) or error
+    return getattr(cause, "verify_message", "") or getattr(cause, "reason", "") or str(cause)
