@@ -108,7 +108,7 @@ def failed_guards(source_errors: Mapping[str, str], listing_error: str | None = 
             "sources",
             True,
             subject=name,
-            message=f"Source {name!r} could not be read to its end, so nothing is known to be unreferenced: {error}",
+            message=f"Source {name!r} was not read to its end, so nothing is known to be unreferenced: {error}",
             way_on="make the source readable again; the next cycle reads everything anew",
         )
         for name, error in sorted(source_errors.items())
@@ -195,7 +195,7 @@ def _drop(
         limit=limits.max_reference_drop_percent,
         message=(
             f"Column {name} {what}; the last believed cycle read {before} ({percent:.1f} % gone, limit "
-            f"{limits.max_reference_drop_percent:g} %): a truncated table, a bad migration or a changed policy."
+            f"{limits.max_reference_drop_percent:g} %): a truncated table, a bad migration or another policy."
         ),
         way_on=f"restore the rows, or {_APPROVE}; the next cycle then compares with today's numbers",
     )
