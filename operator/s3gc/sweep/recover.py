@@ -1,0 +1,121 @@
+"""Close what an earlier run left open: a journal whose deletions were never checked to the end.
+
+A run that is killed leaves, at worst, (a) an intent with no deletion, (b) a deletion with no audit, (c) a delete marker
+above a version that was not planned, (d) deletions that nobody verified. The journal names every key that any of these
+can concern, because it was durable before the first DELETE of its group. (c) is undone first and needs no database;
+then the ordinary check of `sweep.check` does the rest. Doing all this twice changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+from s3gc.results import GCResult, Outcome
+from s3gc.store.bucket import Bucket
+from s3gc.sweep.check import CheckResult, check_operation
+from s3gc.sweep.delete import hidden_by_marker, is_version
+from s3gc.sweep.verify import Verifier
+from s3gc.vault.operations import Operation
+from s3gc.vault.records import AuditRecord
+from s3gc.vault.vault import Scope, Vault
+
+__all__ = ["close_operation", "open_operations", "uncover_newer_versions"]
+
+
+async def open_operations(vault: Vault, scope: Scope) -> list[Operation]:
+    """Operations of this scope whose journal is open, oldest first."""
+    records = await vault.operations(scope_id=scope.id)
+    return [vault.operation(record.id) for record in reversed(records) if record.journal == "open"]
+
+
+async def uncover_newer_versions(bucket: Bucket, operation: Operation) -> int:
+    """In a versioned bucket: remove each delete marker of ours that hides a version which was not planned.
+
+    Only markers younger than the operation count, so an application's own earlier deletion is left alone.
+    """
+    record = await operation.record()
+    oldest = record.started_at - timedelta(minutes=5)  # the store's clock against ours: generous, it only looks wider
+    removed: list[AuditRecord] = []
+    for group in await operation.journal_groups():
+        for entry in await operation.read_journal(group):
+            hidden = hidden_by_marker(await bucket.versions(entry.key))
+            if hidden is None:
+                continue
+            marker, below = hidden
+            if below is None or marker.last_modified < oldest or is_version(entry, below):
+                continue
+            await bucket.delete(entry.key, version_id=marker.version_id)
+            removed.append(
+                AuditRecord(
+                    at=datetime.now(UTC),
+                    operation_id=operation.id,
+                    key=entry.key,
+                    action="removed_marker",
+                    reason="newer version below our marker",
+                    etag=entry.etag,
+                    size=entry.size,
+                    version_id=entry.version_id,
+                    marker_version_id=marker.version_id,
+                )
+            )
+    if removed:
+        await operation.append_audit(await operation.next_group(), removed)
+    return len(removed)
+
+
+async def close_operation(
+    bucket: Bucket,
+    vault: Vault,
+    operation: Operation,
+    verifier: Verifier,
+    *,
+    versioned: bool,
+    create_only: str,
+    barrier_timeout_seconds: float,
+    progress: Callable[[int], None] | None = None,
+) -> CheckResult:
+    """Check everything that `operation` intended to delete; close its journal when all of it is verified."""
+    result = await check_operation(
+        bucket,
+        vault,
+        operation,
+        verifier,
+        versioned=versioned,
+        create_only=create_only,
+        barrier_timeout_seconds=barrier_timeout_seconds,
+        progress=progress,
+    )
+    if not result.verified:
+        return result
+    record = await operation.record()
+    await operation.write_manifest()
+    if await operation.result() is None:
+        counts = await count_audit(operation)
+        await operation.write_result(
+            GCResult(
+                operation_id=operation.id,
+                scope=record.scope,
+                bucket=record.bucket,
+                mode="execute",
+                outcome=Outcome.PARTIALLY_FAILED,
+                started_at=record.started_at,
+                completed_at=datetime.now(UTC),
+                deleted_count=counts.get("deleted", 0),
+                backed_up_count=result.checked,
+                late_references=len(result.restored),
+                late_reference_keys=result.restored[:100],
+                errors=["the run was cut off; a later one checked and closed it"],
+            )
+        )
+    outcome = record.outcome or Outcome.PARTIALLY_FAILED
+    await operation.update(journal="closed", outcome=outcome, completed_at=record.completed_at or datetime.now(UTC))
+    return result
+
+
+async def count_audit(operation: Operation) -> dict[str, int]:
+    """How many audit records of each action the operation has."""
+    counts: dict[str, int] = {}
+    async for record in operation.read_audit():
+        counts[record.action] = counts.get(record.action, 0) + 1
+    return counts
