@@ -1,0 +1,279 @@
+"""Sweep a plan in groups, a small canary group first; each group is durable before the next begins.
+
+The order inside a group is what makes it safe, and none of it may be moved: the catalog is as it was (fence), the bytes
+are in the vault and were read back, the databases still name none of the keys, the intent is durable in the journal, and
+only then are the objects deleted. Whatever ends the sweep early (an error, a stop, a deadline, a cancellation), the
+caller still runs `sweep.check` over the journal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from s3gc.backup.backup import back_up
+from s3gc.config import S3GCConfig
+from s3gc.exceptions import RefusedError, S3GCError
+from s3gc.results import Progress
+from s3gc.store.bucket import Bucket
+from s3gc.store.probe import Capabilities
+from s3gc.sweep.delete import Deleted, Kept, Method, delete_object
+from s3gc.sweep.verify import Verifier
+from s3gc.vault.lock import ScopeLock, stop_requested
+from s3gc.vault.operations import Operation
+from s3gc.vault.records import AuditRecord, BackupEntry, PlannedObject
+from s3gc.vault.vault import Scope, Vault
+
+__all__ = ["SweepContext", "SweepResult", "sweep"]
+
+#: A group is at most this large: its entries are in memory, and a stop waits for its end.
+MAX_GROUP = 50_000
+#: Verification may cost this share of a group's time before the next group is made larger.
+VERIFY_SHARE = 0.2
+
+
+@dataclass(slots=True)
+class SweepResult:
+    verified: int = 0
+    deleted: int = 0
+    deleted_bytes: int = 0
+    backed_up: int = 0
+    backed_up_bytes: int = 0
+    vault_bytes: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    errors: list[str] = field(default_factory=list)
+    seconds: Counter[str] = field(default_factory=Counter)
+    stopped: str = ""  # why the sweep ended before the plan did; empty: it did not
+
+
+@dataclass(frozen=True, slots=True)
+class SweepContext:
+    config: S3GCConfig
+    bucket: Bucket
+    vault: Vault
+    scope: Scope
+    operation: Operation
+    verifier: Verifier
+    lock: ScopeLock
+    method: Method | None  # None: audit only
+    capabilities: Capabilities | None
+    stop: asyncio.Event
+    deadline: float | None  # monotonic seconds
+    progress: Callable[[Progress], None]
+
+
+async def sweep(
+    context: SweepContext, plan: AsyncIterator[Sequence[PlannedObject]], total: int, result: SweepResult
+) -> None:
+    """Sweep every object of `plan`; `result` is filled as it goes, so that it is true whatever ends the sweep.
+
+    Ends early, with `result.stopped` saying why, on a stop request, a deadline, a lost lock or an error.
+    """
+    size = context.config.canary_objects
+    number = await context.operation.next_group()
+    async for group in _regrouped(plan, lambda: size):
+        if reason := await _why_stop(context):
+            result.stopped = reason
+            return
+        began = time.monotonic()
+        verify_before = result.seconds["Verifying"]
+        try:
+            await _group(context, number, group, total, result)
+        except S3GCError as error:
+            result.stopped = "error"
+            result.errors.append(error.message)
+            if isinstance(error, RefusedError):
+                result.stopped = str(error.details.get("guard", "refused"))
+            return
+        verify = result.seconds["Verifying"] - verify_before
+        others = max(time.monotonic() - began - verify, 0.001)
+        number = await context.operation.next_group()
+        # A rescan costs the same for one key as for many: grow until verifying is a small share of the time.
+        wanted = int(len(group) * max(verify / others / VERIFY_SHARE, 1.0))
+        size = max(context.config.group_objects, min(MAX_GROUP, wanted))
+
+
+async def _why_stop(context: SweepContext) -> str:
+    await context.lock.check()
+    if context.stop.is_set():
+        return "stopped"
+    if context.deadline is not None and time.monotonic() >= context.deadline:
+        return "deadline"
+    if await stop_requested(context.vault, context.scope):
+        return "a restore waits"
+    return ""
+
+
+async def _group(
+    context: SweepContext, number: int, group: Sequence[PlannedObject], total: int, result: SweepResult
+) -> None:
+    audit: list[AuditRecord] = []
+    with _timed(result, "Verifying"):
+        await context.verifier.fence()
+    swept, locked = _unlocked(group, context)
+    for planned, detail in locked:
+        _keep(context, audit, result, planned, "locked", detail)
+    try:
+        if context.method is None:
+            with _timed(result, "Verifying"):
+                referenced = await context.verifier.referenced([planned.key for planned in swept])
+            for planned in swept:
+                if planned.key in referenced:
+                    _keep(context, audit, result, planned, "referenced", referenced[planned.key])
+                else:
+                    result.verified += 1
+                    audit.append(_record(context, planned, "would_delete", "unreferenced"))
+            return
+        with _timed(result, "BackingUp"):
+            backup = await back_up(context.bucket, context.vault, context.operation, number, swept, context.config)
+        for planned in swept:
+            if planned.key in backup.skipped:
+                _keep(context, audit, result, planned, *backup.skipped[planned.key])
+        entries = backup.entries
+        result.backed_up += len(entries)
+        result.backed_up_bytes += sum(entry.size for entry in entries.values())
+        result.vault_bytes += sum(part.length for entry in entries.values() for part in entry.parts)
+        _tell(context, "Verifying", result, total)
+        with _timed(result, "Verifying"):
+            referenced = await context.verifier.referenced(list(entries))
+            fence_time = await context.bucket.server_time()
+        for planned in swept:
+            if planned.key in referenced:
+                _keep(context, audit, result, planned, "referenced", referenced[planned.key])
+        going = [entry for key, entry in entries.items() if key not in referenced]
+        result.verified += len(going)
+        # The lock is asked once more between the slow work and the deletes: who lost it must not delete.
+        await context.lock.check()
+        if going:
+            # The intent must be durable first: a kill from here on is repaired from this journal alone.
+            await context.operation.append_journal(number, going)
+        with _timed(result, "Deleting"):
+            await _delete_all(context, going, fence_time, audit, result)
+        _tell(context, "Deleting", result, total)
+    finally:
+        if audit:
+            await context.operation.append_audit(number, audit)
+
+
+async def _delete_all(
+    context: SweepContext,
+    entries: Sequence[BackupEntry],
+    fence_time: datetime,
+    audit: list[AuditRecord],
+    result: SweepResult,
+) -> None:
+    queue = iter(entries)
+    failures: list[S3GCError] = []
+    assert context.method is not None  # noqa: S101  narrowing: audit-only groups never come here
+    method = context.method
+
+    async def worker() -> None:
+        for entry in queue:
+            if failures:
+                return
+            try:
+                outcome = await delete_object(context.bucket, entry, method, fence_time=fence_time)
+            except S3GCError as error:
+                failures.append(error)
+                audit.append(_record(context, entry, "failed", "error", error.message))
+                return
+            if isinstance(outcome, Deleted):
+                result.deleted += 1
+                result.deleted_bytes += entry.size
+                audit.append(
+                    _record(context, entry, "deleted", "unreferenced", marker_version_id=outcome.marker_version_id)
+                )
+            elif isinstance(outcome, Kept):
+                _keep(context, audit, result, entry, outcome.reason, outcome.detail)
+
+    await asyncio.gather(*(worker() for _ in range(min(context.config.concurrency, len(entries) or 1))))
+    if failures:
+        raise failures[0]
+
+
+def _unlocked(
+    group: Sequence[PlannedObject], context: SweepContext
+) -> tuple[list[PlannedObject], list[tuple[PlannedObject, str]]]:
+    """Objects under the bucket's default retention are not touched: some stores do not show it on HEAD."""
+    lock = context.capabilities.lock if context.capabilities else None
+    days = lock.default_days if lock is not None else None
+    if not days:
+        return list(group), []
+    now = datetime.now(UTC)
+    free, held = [], []
+    for planned in group:
+        until = planned.last_modified + timedelta(days=days + 1)
+        if until > now:
+            held.append((planned, f"default retention of the bucket until {until:%Y-%m-%d}"))
+        else:
+            free.append(planned)
+    return free, held
+
+
+async def _regrouped(
+    plan: AsyncIterator[Sequence[PlannedObject]], size: Callable[[], int]
+) -> AsyncIterator[list[PlannedObject]]:
+    pending: list[PlannedObject] = []
+    async for batch in plan:
+        pending.extend(batch)
+        while len(pending) >= size():
+            count = size()
+            group, pending = pending[:count], pending[count:]
+            yield group
+    if pending:
+        yield pending
+
+
+def _keep(
+    context: SweepContext,
+    audit: list[AuditRecord],
+    result: SweepResult,
+    item: PlannedObject | BackupEntry,
+    reason: str,
+    detail: str = "",
+) -> None:
+    result.skipped[reason] += 1
+    audit.append(_record(context, item, "kept", reason, detail))
+
+
+def _record(
+    context: SweepContext,
+    item: PlannedObject | BackupEntry,
+    action: str,
+    reason: str,
+    detail: str = "",
+    marker_version_id: str | None = None,
+) -> AuditRecord:
+    return AuditRecord(
+        at=datetime.now(UTC),
+        operation_id=context.operation.id,
+        key=item.key,
+        action=action,
+        reason=reason,
+        detail=detail,
+        etag=item.etag,
+        size=item.size,
+        version_id=item.version_id if isinstance(item, BackupEntry) else None,
+        marker_version_id=marker_version_id,
+    )
+
+
+def _tell(context: SweepContext, phase: str, result: SweepResult, total: int) -> None:
+    context.progress(Progress(phase, backed_up=result.backed_up, deleted=result.deleted, total=total))
+
+
+class _timed:  # noqa: N801  reads as a statement
+    def __init__(self, result: SweepResult, phase: str) -> None:
+        self._result, self._phase = result, phase
+
+    def __enter__(self) -> None:
+        self._began = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self._result.seconds[self._phase] += time.monotonic() - self._began
+
+
