@@ -1,0 +1,60 @@
+"""Which listed keys must never be acted on, and why: decided column by column, no Python per key.
+
+Stores resolve `/a`, `a//b` and `a/./b` to other objects, proxies and SDKs tidy them on the way, and a U+FFFD
+may stand for any character (measured: facts on keys, "aliases"). Deleting by such a name can hit a different
+object, so these stay, with the reason in the `problem` column.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from s3gc.store.keys import INVALID_UTF8
+
+__all__ = ["INVENTORY_SCHEMA", "REASONS", "with_problems"]
+
+MAX_KEY_BYTES = 1024
+
+#: Reason -> RE2 pattern; the first that matches names the problem. Length and UTF-8 are looked at on their own.
+REASONS: dict[str, str] = {
+    "not UTF-8": "^" + INVALID_UTF8.replace("(", r"\(").replace(")", r"\)"),
+    "contains U+FFFD": "\ufffd",
+    "starts with '/'": "^/",
+    "ends with '/'": "/$",
+    "has an empty segment": "//",
+    "has a '.' or '..' segment": r"(?:^|/)\.\.?(?:/|$)",
+}
+TOO_LONG = f"longer than {MAX_KEY_BYTES} bytes"
+_ANY = r"\x{FFFD}|^/|/$|//|(?:^|/)\.\.?(?:/|$)"
+
+INVENTORY_SCHEMA = pa.schema(
+    [
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("size", pa.int64(), nullable=False),
+        pa.field("etag", pa.string(), nullable=False),
+        pa.field("last_modified", pa.timestamp("us", tz="UTC"), nullable=False),
+        pa.field("storage_class", pa.string(), nullable=False),
+        pa.field("problem", pa.string()),
+    ]
+)
+
+
+def with_problems(rows: pa.RecordBatch) -> pa.RecordBatch:
+    """`rows` of OBJECTS_SCHEMA with the column `problem` added: null for a key that may be acted on."""
+    return pa.RecordBatch.from_arrays([*rows.columns, problems(rows.column("key"))], schema=INVENTORY_SCHEMA)
+
+
+def problems(keys: pa.Array) -> pa.Array:
+    """For each key null, or why it must not be acted on."""
+    # (?s) and (?-m): a newline inside a key is an ordinary character and no boundary.
+    too_long = pc.greater(pc.binary_length(keys), MAX_KEY_BYTES)
+    if not pc.any(pc.match_substring_regex(keys, f"(?s){_ANY}")).as_py() and not pc.any(too_long).as_py():
+        return pa.nulls(len(keys), pa.string())
+    conditions = [pc.match_substring_regex(keys, f"(?s){pattern}") for pattern in REASONS.values()]
+    named = pa.StructArray.from_arrays(
+        [*conditions[:2], too_long, *conditions[2:]],
+        names=[str(number) for number in range(len(conditions) + 1)],
+    )
+    reasons = list(REASONS)
+    return pc.case_when(named, *reasons[:2], TOO_LONG, *reasons[2:]).cast(pa.string())

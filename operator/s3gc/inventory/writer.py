@@ -1,0 +1,68 @@
+"""One range's objects to one Parquet file, a few megabytes at a time, so that memory stays bounded by the ranges."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from s3gc.inventory.problems import INVENTORY_SCHEMA
+
+__all__ = ["RangeWriter"]
+
+#: Rows are buffered up to this size in memory; one row group each.
+_FLUSH_BYTES = 4 * 1024 * 1024
+
+
+class RangeWriter:
+    """Writes batches of INVENTORY_SCHEMA to `path`, which exists only if there were rows and after
+    :meth:`close`.
+
+    zstd at its fastest: a third smaller than snappy for keys, at the same speed; encoded in a thread without
+    the GIL.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows = 0
+        self._buffer: list[pa.RecordBatch] = []
+        self._buffered_bytes = 0
+        self._writer: pq.ParquetWriter | None = None
+
+    async def add(self, rows: pa.RecordBatch) -> None:
+        if not rows.num_rows:
+            return
+        self.rows += rows.num_rows
+        self._buffer.append(rows)
+        self._buffered_bytes += rows.nbytes
+        if self._buffered_bytes >= _FLUSH_BYTES:
+            await self._flush()
+
+    async def close(self) -> None:
+        await self._flush()
+        if self._writer is not None:
+            await asyncio.to_thread(self._writer.close)
+            self._writer = None
+
+    def discard(self) -> None:
+        """Give up: close the file descriptor and remove what was written."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+        self.path.unlink(missing_ok=True)
+
+    async def _flush(self) -> None:
+        if not self._buffer:
+            return
+        table = pa.Table.from_batches(self._buffer, INVENTORY_SCHEMA)
+        self._buffer = []
+        self._buffered_bytes = 0
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(
+                self.path, INVENTORY_SCHEMA, compression="zstd", compression_level=1,
+                use_dictionary=["storage_class", "problem"], write_statistics=["key"],
+                column_encoding=None,
+            )  # fmt: skip
+        await asyncio.to_thread(self._writer.write_table, table)
