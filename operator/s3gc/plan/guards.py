@@ -108,7 +108,7 @@ def failed_guards(source_errors: Mapping[str, str], listing_error: str | None = 
             "sources",
             True,
             subject=name,
-            message=f"Source {name!r} was not read to its end, so nothing is known to be unreferenced: {error}",
+            message=f"Source {name!r} was not read to its end, so nothing is known unreferenced: {error}",
             way_on="make the source readable again; the next cycle reads everything anew",
         )
         for name, error in sorted(source_errors.items())

@@ -34,6 +34,13 @@ class Verdict(IntEnum):
 IN_SCOPE = f"verdict <> {Verdict.OUTSIDE.value}"
 
 
+#: The shape of a listing, for a scope without a single object.
+_NOTHING = (
+    "NULL::VARCHAR AS key, NULL::BIGINT AS size, NULL::VARCHAR AS etag, NULL::TIMESTAMPTZ AS last_modified, "
+    "NULL::VARCHAR AS storage_class, NULL::VARCHAR AS problem"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class ScopeCounts:
     """Objects of the scope by verdict. `scanned` and `bytes` are all of them, whatever the verdict."""
@@ -71,6 +78,7 @@ def classify(
     a size or an ETag is not actionable: nothing could be compared before its deletion.
     """
     cutoff = timestamp(t0 - timedelta(days=config.retention_days))
+    listed = table_of(inventory) if inventory else f"(SELECT {_NOTHING} WHERE false)"
     same = " AND ".join(f"s.{name} = o.{name}" for name in IDENTITY)
     reserved = f"starts_with(key, {quoted(RESERVED_PREFIX)})"
     in_prefixes = under_any("key", config.effective_prefixes)
@@ -90,7 +98,7 @@ def classify(
         FROM (
             SELECT o.*, coalesce(s.first_listed, {timestamp(t0)}) AS first_listed,
                    s.first_unreferenced AS was_unreferenced, {is_multipart} AS is_multipart
-            FROM {table_of(inventory)} o LEFT JOIN {state_relation(state)} s ON {same}
+            FROM {listed} o LEFT JOIN {state_relation(state)} s ON {same}
         )""",
         out,
     )

@@ -1,0 +1,197 @@
+"""Stage B of the join: the full, generous rules, only for the objects that no plain spelling names.
+
+Those objects are held in a `Matcher` in chunks of bounded size, and the values stream past it, once a
+chunk. Two things keep it affordable: values that stage A has *settled* (whose full extraction is nothing
+but plain spellings that stage A has already compared with every object) are put aside once, in DuckDB; and
+the matcher looks at the rest by anchors before it applies the rules.
+
+Columns of `format: key` are settled by stage A as a whole, but for what is derived from their keys: that is
+compared backwards here, from each object left to the parents that it could be made from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from s3gc.references.derivatives import parents
+from s3gc.references.matcher import Matcher
+
+from s3gc.config import ReferenceFormat
+from s3gc.plan.duck import Session, table_of
+from s3gc.plan.prefixes import PrefixHits, heads_join
+from s3gc.plan.spellings import cheap_keys, settled, values_of
+from s3gc.references.reader import ReadColumn
+from s3gc.references.types import ColumnSpec, PrefixReference
+
+__all__ = ["CHUNK_KEYS", "FullHits", "find", "match_chunks"]
+
+#: Keys that one matcher holds: some 150 MB. More chunks cost time, larger chunks cost memory.
+CHUNK_KEYS = 250_000
+
+_KEYS = pa.schema([("key", pa.string())])
+_PARENTS = pa.schema([("key", pa.string()), ("parent", pa.string())])
+_BATCH = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class FullHits:
+    """`keys`: Parquet with the column `key`, perhaps with duplicates: what the full rules found."""
+
+    keys: Path
+    full_rule_calls: int
+
+
+def find(
+    session: Session,
+    left: Path,
+    columns: Sequence[ReadColumn],
+    work: Path,
+    *,
+    prefixes: PrefixHits,
+    chunk_keys: int = CHUNK_KEYS,
+    progress: Callable[[int], None] | None = None,
+) -> FullHits:
+    """Return which keys of `left` the values of `columns` reference by the full rules."""
+    out = work / "named-by-full-rules.parquet"
+    calls = 0
+    with pq.ParquetWriter(out, _KEYS, compression="zstd") as writer:
+        if pq.ParquetFile(left).metadata.num_rows:
+            for path in _by_parents(session, left, columns, prefixes, work):
+                for batch in pq.ParquetFile(path).iter_batches(columns=["key"]):
+                    writer.write_batch(batch)
+            unsettled = _unsettled(session, columns, work)
+            calls = match_chunks(session, left, unsettled, writer, chunk_keys=chunk_keys, progress=progress)
+    return FullHits(keys=out, full_rule_calls=calls)
+
+
+def _unsettled(session: Session, columns: Sequence[ReadColumn], work: Path) -> list[tuple[ColumnSpec, Path]]:
+    """Write, a column, the values (and prefix references) that only the full rules can judge."""
+    files: list[tuple[ColumnSpec, Path]] = []
+    for number, column in enumerate(columns):
+        spec = column.spec
+        is_settled = settled("value", spec.format, spec.rules)
+        path = work / f"unsettled-{number:04d}.parquet"
+        rows = session.copied(
+            f"SELECT value, is_prefix FROM {table_of(column.files)} WHERE is_prefix OR NOT ({is_settled})",
+            path,
+        )
+        if rows:
+            files.append((spec, path))
+        else:
+            path.unlink()
+    return files
+
+
+def match_chunks(
+    session: Session,
+    keys: Path,
+    values: Sequence[tuple[ColumnSpec, Path]],
+    writer: pq.ParquetWriter,
+    *,
+    chunk_keys: int,
+    progress: Callable[[int], None] | None = None,
+) -> int:
+    """Feed all `values` (Parquet: value, is_prefix) to matchers over `keys`; returns how often full rules
+    ran.
+
+    Every chunk sees every value: a key that was not fed is a key that was not compared.
+    """
+    if not values:
+        return 0
+    specs = [spec for spec, _ in values]
+    calls = fed = 0
+    for chunk in _chunks(keys, chunk_keys):
+        matcher = Matcher(chunk, specs)
+        for spec, path in values:
+            for batch in pq.ParquetFile(path).iter_batches(batch_size=_BATCH, columns=["value", "is_prefix"]):
+                session.check()
+                texts, flags = (batch.column(place).to_pylist() for place in range(2))
+                matcher.feed(
+                    spec,
+                    [
+                        PrefixReference(text) if flag else text
+                        for text, flag in zip(texts, flags, strict=True)
+                    ],
+                )
+                fed += len(texts)
+                if progress is not None:
+                    progress(fed)
+        calls += matcher.full_rule_calls
+        writer.write_batch(pa.record_batch([pa.array(list(matcher.referenced), pa.string())], schema=_KEYS))
+    return calls
+
+
+def _chunks(path: Path, size: int) -> Iterator[list[str]]:
+    chunk: list[str] = []
+    for batch in pq.ParquetFile(path).iter_batches(batch_size=min(size, 50_000), columns=["key"]):
+        chunk += batch.column(0).to_pylist()
+        while len(chunk) >= size:
+            yield chunk[:size]
+            chunk = chunk[size:]
+    if chunk:
+        yield chunk
+
+
+def _by_parents(
+    session: Session, left: Path, columns: Sequence[ReadColumn], prefixes: PrefixHits, work: Path
+) -> list[Path]:
+    """Files of keys whose parent, by the derivatives' templates, is under a prefix or in a column of exact
+    keys.
+
+    Going back from the object is exact whatever a template looks like, where going forward in SQL only
+    covers the templates that SQL can express.
+    """
+    files: list[Path] = []
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for number, column in enumerate(columns):
+        if column.spec.rules.derivatives:
+            groups.setdefault(column.spec.rules.derivatives, []).append(number)
+    for place, (templates, numbers) in enumerate(groups.items()):
+        family = work / f"parents-{place:03d}.parquet"
+        if not _write_parents(session, left, templates, family):
+            continue
+        by_rules: dict[object, list[int]] = {}
+        for number in numbers:
+            if columns[number].spec.format is ReferenceFormat.KEY:
+                by_rules.setdefault(columns[number].spec.rules, []).append(number)
+        for members in by_rules.values():
+            spec = columns[members[0]].spec
+            keys = cheap_keys(values_of(columns, members), spec.format, spec.rules)
+            path = work / f"named-by-parents-{len(files):03d}.parquet"
+            session.copy(
+                f"SELECT DISTINCT p.key FROM {table_of([family])} p SEMI JOIN ({keys}) k ON p.parent = k.key",
+                path,
+            )
+            files.append(path)
+        if prefixes.count:
+            mine = work / f"parents-prefixes-{place:03d}.parquet"
+            session.copy(
+                f"SELECT DISTINCT prefix FROM {table_of([prefixes.rows])} "
+                f"WHERE col IN ({', '.join(map(str, numbers))})",
+                mine,
+            )
+            relation = f"(SELECT parent AS key, key AS child FROM {table_of([family])})"
+            for pairs in heads_join(session, relation, "child", mine, work):
+                path = work / f"named-by-parents-{len(files):03d}.parquet"
+                session.copy(f"SELECT DISTINCT child AS key FROM {table_of([pairs])}", path)
+                files.append(path)
+    return files
+
+
+def _write_parents(session: Session, left: Path, templates: Sequence[str], out: Path) -> int:
+    rows = 0
+    with pq.ParquetWriter(out, _PARENTS, compression="zstd") as writer:
+        for batch in pq.ParquetFile(left).iter_batches(batch_size=20_000, columns=["key"]):
+            session.check()
+            pairs = [
+                (key, parent) for key in batch.column(0).to_pylist() for parent in parents(key, templates)
+            ]
+            if pairs:
+                columns = [pa.array([pair[side] for pair in pairs], pa.string()) for side in range(2)]
+                writer.write_batch(pa.record_batch(columns, schema=_PARENTS))
+                rows += len(pairs)
+    return rows

@@ -1,0 +1,237 @@
+"""The plain spellings of references, as SQL over everything at once.
+
+The full rules of `references.extract` cost a hundred microseconds a value; most values are a key, or a URL
+that ends in one. These expressions find the keys that such values plainly mean, a few per microsecond, so
+that the full rules are needed only where they could concern one of the few objects that are left. They may
+find less than the full rules (the second stage makes up for it), and for `format: key` exactly as much.
+What they must not do is believe in a key of provably another bucket: then a column of the wrong bucket
+would look right to the guards.
+
+Input is a relation with `col`, `row`, `value`; output has `col`, `row`, `key`, `derived`. A derived key
+keeps its object, but does not show that the reference itself names one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from string import Formatter
+
+from s3gc.config import ReferenceFormat
+from s3gc.plan.duck import quoted, table_of
+from s3gc.references.reader import ReadColumn
+from s3gc.references.types import ReferenceRules
+
+__all__ = ["cheap_keys", "derived_keys_sql", "hosts_in", "is_declared_host", "settled", "values_of"]
+
+#: Longer values are left to the second stage whole: their tokens would not fit into a small memory limit.
+MAX_CHEAP_BYTES = 65_536
+#: More base URLs than this are left to the second stage.
+_MAX_BASES = 64
+
+#: Characters that end a token in JSON, HTML, Markdown, lists and plain text.
+_SEPARATORS = r"""[\s"'<>()\[\]{}|,;\\`]+"""
+_URL = r"^(?:([A-Za-z][A-Za-z0-9+.-]*):)?//([^/?#]*)/?(.*)$"
+#: The host part of every URL in a text, protocol-relative ones included.
+_HOST = r"""(?:^|[^:/])(?:[hH][tT][tT][pP][sS]?:)?//([^/?#\s"'<>\\]+)"""
+_BLANK = quoted(" \t\r\n\f\v")
+
+
+def cheap_keys(values: str, column_format: ReferenceFormat, rules: ReferenceRules) -> str:
+    """Return a query over the relation `values` that yields the plain spellings of each value as keys.
+
+    Every value yields itself. Keys are as long as values are; what is longer than a key may be simply never
+    matches.
+    """
+    if column_format is ReferenceFormat.KEY:
+        # A key in a column of keys is written with or without a leading slash, and never encoded.
+        tokens = f"SELECT col, row, value AS token, value AS path FROM {values}"
+        spelled = _prefixed(
+            ["path", "ltrim(path, '/')", f"trim(path, {_BLANK})", f"ltrim(trim(path, {_BLANK}), '/')"], rules
+        )
+    else:
+        tokens = f"SELECT col, row, token, unnest({_paths(rules)}) AS path FROM ({_parsed(_tokens(values))})"
+        cut = "regexp_extract(path, '^[^?#]*')"
+        forms = ["path", cut, _decoded(cut), f"replace({_decoded(cut)}, '+', ' ')", _decoded("path")]
+        forms += [f"nfc_normalize({form})" for form in (cut, _decoded(cut))]
+        forms = forms + [f"ltrim({form}, '/')" for form in forms]
+        spelled = _prefixed(forms, rules)
+    plain = f"""
+        SELECT col, row, unnest(list_distinct([{", ".join(spelled)}])) AS key, false AS derived
+        FROM ({tokens}) WHERE path IS NOT NULL"""
+    if not rules.derivatives:
+        return f"SELECT * FROM ({plain}) WHERE key <> ''"
+    derived = derived_keys_sql("key", rules.derivatives)
+    return f"""
+        WITH plain AS ({plain})
+        SELECT * FROM plain WHERE key <> ''
+        UNION ALL
+        SELECT col, row, unnest([{", ".join(derived)}]) AS key, true AS derived FROM plain WHERE key <> ''"""
+
+
+def _tokens(values: str) -> str:
+    """The value itself and, unless it is one plain word, its tokens and quoted strings."""
+    text = "replace(value, '\\/', '/')"
+    whole = f"trim(value, {_BLANK})"
+    quoted_strings = f"""regexp_extract_all({text}, '"([^"\\\\]*)"', 1)"""
+    split = f"regexp_split_to_array({text}, {quoted(_SEPARATORS)})"
+    return f"""
+        SELECT col, row, unnest(
+            CASE WHEN regexp_full_match(value, '[^\\s"''<>()\\[\\]{{}}|,;\\\\`]*') THEN [value]
+                 WHEN strlen(value) > {MAX_CHEAP_BYTES} THEN [{whole}]
+                 ELSE list_distinct(list_concat([value, {whole}, {text}], {split}, {quoted_strings})) END
+        ) AS token
+        FROM {values}"""
+
+
+def _parsed(tokens: str) -> str:
+    """Each token with the parts of a URL, empty where it is none; the host without user, port and case."""
+    host = "regexp_replace(regexp_replace(lower(url.host), '^.*@', ''), ':[0-9]*$', '')"
+    return f"""
+        SELECT col, row, token, lower(url.scheme) AS scheme, {host} AS host, url.rest AS rest
+        FROM (
+            SELECT col, row, token,
+                CASE WHEN contains(token, '//')
+                     THEN regexp_extract(token, {quoted(_URL)}, ['scheme', 'host', 'rest'], 's')
+                     ELSE {{'scheme': '', 'host': '', 'rest': ''}} END AS url
+            FROM ({tokens}) WHERE token <> ''
+        )"""
+
+
+def _paths(rules: ReferenceRules) -> str:
+    """A list of raw paths that a parsed token may mean; NULL elements mean nothing."""
+    bucket = quoted(rules.bucket)
+    after_bucket = (
+        f"CASE WHEN starts_with(rest, {bucket} || '/') THEN substr(rest, {len(rules.bucket) + 2}) END"
+    )
+    is_aws = r"regexp_matches(host, '(^|[.])s3[.-].*amazonaws[.]com([.]cn)?$')"
+    own_aws = f"starts_with(host, {bucket} || '.s3')"
+    named = [*rules.endpoint_hosts]
+    own_hosts = " OR ".join(["false", *(f"host = {quoted(rules.bucket + '.' + name)}" for name in named)])
+    endpoints = " OR ".join(["false", *(f"host = {quoted(name)}" for name in named)])
+    foreign = " OR ".join(["false", *(f"host = {quoted(name)}" for name in rules.foreign_hosts)])
+    arn = f"regexp_extract(token, {quoted(_arn(rules))}, 1, 's')"
+    undeclared = f"host <> '' AND NOT ({is_aws} OR {endpoints} OR {own_hosts} OR {foreign})"
+    undeclared = f"{undeclared} AND scheme IN ('', 'http', 'https')"
+    suffix = "regexp_extract(rest, '^(?:[^/?#]*/){%d}(.*)$', 1, 's')"
+    items = [
+        "CASE WHEN host = '' THEN token END",
+        f"CASE WHEN scheme IN ('s3', 's3a', 's3n', 'gs') AND host = {bucket} THEN rest END",
+        f"CASE WHEN starts_with(token, 'arn:aws') THEN nullif({arn}, '') END",
+        f"""CASE WHEN host = '' OR scheme NOT IN ('', 'http', 'https') OR {foreign} THEN NULL
+                 WHEN ({is_aws}) AND {own_aws} OR {own_hosts} THEN rest
+                 WHEN {is_aws} OR {endpoints} THEN {after_bucket}
+                 ELSE rest END""",
+        f"CASE WHEN {undeclared} THEN {after_bucket} END",
+        *(f"CASE WHEN {undeclared} THEN nullif({suffix % depth}, '') END" for depth in (1, 2, 3)),
+        *_based(rules.base_urls),
+    ]
+    return "list_distinct([" + ", ".join(items) + "])"
+
+
+def _arn(rules: ReferenceRules) -> str:
+    return f"^arn:aws[a-z-]*:s3:::{re.escape(rules.bucket)}/(.*)$"
+
+
+def _based(base_urls: Sequence[tuple[str, str]]) -> list[str]:
+    """Paths below each base, with its key prefix in front; a base that is a path holds for any URL's path."""
+    items: list[str] = []
+    for url, prefix in base_urls[:_MAX_BASES]:
+        base = re.sub(r"^(?:[A-Za-z][A-Za-z0-9+.-]*:)?//", "", url)
+        host, _, path = base.partition("/")
+        if (host and base != url) or (host and "." in host):
+            host = re.sub(r":\d*$", "", host.lower())
+            start = quoted(path)
+            items.append(
+                f"CASE WHEN host = {quoted(host)} AND starts_with(rest, {start}) "
+                f"THEN {quoted(prefix)} || substr(rest, {len(path) + 1}) END"
+            )
+        items.extend(
+            f"CASE WHEN host = '' AND starts_with(token, {quoted(text)}) "
+            f"THEN {quoted(prefix)} || substr(token, {len(text) + 1}) END"
+            for text in dict.fromkeys((base, url))
+        )
+        if url.startswith("/") and not url.startswith("//"):
+            items.append(
+                f"CASE WHEN host <> '' AND starts_with(rest, {quoted(url[1:])}) "
+                f"THEN {quoted(prefix)} || substr(rest, {len(url)}) END"
+            )
+    return items
+
+
+def _prefixed(forms: Sequence[str], rules: ReferenceRules) -> list[str]:
+    return [
+        *forms,
+        *(f"{quoted(prefix)} || {form}" for prefix in rules.key_prefixes if prefix for form in forms),
+    ]
+
+
+def _decoded(text: str) -> str:
+    """Percent-decode once; escapes that are not UTF-8 make `url_decode` raise, and leave the text as it is."""
+    return f"CASE WHEN contains({text}, '%') THEN coalesce(try(url_decode({text})), {text}) ELSE {text} END"
+
+
+def derived_keys_sql(key: str, templates: Sequence[str]) -> list[str]:
+    """Return one SQL expression for each template that SQL can express: what is made of the key in `key`."""
+    name = f"regexp_extract({key}, '[^/]*$')"
+    ext = f"regexp_extract({name}, '^[.]*[^.].*?([.][^.]*)$', 1, 's')"
+    parts = {
+        "key": key,
+        "name": name,
+        "ext": ext,
+        "dir": f"left({key}, length({key}) - length({name}))",
+        "stem": f"left({key}, length({key}) - length({ext}))",
+    }
+    found: list[str] = []
+    for template in templates:
+        pieces: list[str] = []
+        for literal, part, spec, conversion in Formatter().parse(template):
+            if spec or conversion or (part is not None and part not in parts):
+                break
+            pieces += [quoted(literal)] if literal else []
+            pieces += [parts[part]] if part is not None else []
+        else:
+            found.append(" || ".join(pieces))
+    return found
+
+
+def values_of(columns: Sequence[ReadColumn], numbers: Sequence[int]) -> str:
+    """Return SQL for the values of some columns as one relation of col, row, value; no prefix references."""
+    parts = (
+        f"SELECT {number}::INTEGER AS col, row, value "
+        f"FROM {table_of(columns[number].files)} WHERE NOT is_prefix"
+        for number in numbers
+    )
+    return "(" + " UNION ALL ".join(parts) + ")"
+
+
+def settled(value: str, column_format: ReferenceFormat, rules: ReferenceRules) -> str:
+    """Return an SQL condition under which the full rules can find nothing in `value` that stage A has not
+    found.
+
+    When in doubt false: what is not settled is looked at again.
+    """
+    return "true" if column_format is ReferenceFormat.KEY else "false"
+
+
+def hosts_in(value: str) -> str:
+    """Return SQL for the list of hosts of all URLs in `value`: lower case, without user and port, each once."""
+    found = f"regexp_extract_all(replace({value}, '\\/', '/'), {quoted(_HOST)}, 1)"
+    bare = "regexp_replace(regexp_replace(lower(h), '^.*@', ''), ':[0-9]*$', '')"
+    return f"list_distinct(list_transform({found}, lambda h: {bare}))"
+
+
+def is_declared_host(host: str, rules: ReferenceRules) -> bool:
+    """Tell whether somebody said, or everybody knows, what is served on `host`."""
+    if (
+        host in rules.foreign_hosts
+        or host == rules.bucket
+        or re.search(r"(^|\.)s3[.-].*amazonaws\.com(\.cn)?$", host)
+    ):
+        return True
+    if any(host == name or host.endswith("." + name) for name in rules.endpoint_hosts):
+        return True
+    bases = (
+        re.sub(r"^(?:[A-Za-z][A-Za-z0-9+.-]*:)?//", "", url).partition("/")[0] for url, _ in rules.base_urls
+    )
+    return any(host == re.sub(r":\d*$", "", base.lower()) for base in bases if base)
