@@ -1,0 +1,605 @@
+"""One cycle as a story: lock, recover, preflight, list, read, join, heal, plan, guard, sweep, check, result.
+
+The order is the design's, and the safety argument rests on it: objects are listed *before* references are read, so an
+object that is new to the references is too young for the listing, and everything that is swept is verified, journaled and
+checked again by `sweep`. An error before the sweep deletes nothing and is raised; from the sweep on there is a result.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from ulid import ULID
+
+from s3gc.config import Approval, GCMode, ReferenceFormat, S3GCConfig, SourceConfig, Versions
+from s3gc.exceptions import ConfigurationError, RefusedError, S3GCError
+from s3gc.inventory.listing import Inventory, take_inventory
+from s3gc.plan import guards
+from s3gc.plan.baselines import load_baselines, update_baselines
+from s3gc.plan.join import Joined, find_candidates
+from s3gc.plan.maturity import ripe_since
+from s3gc.plan.planfile import PlanSummary, intersect, read_plan, summarise, write_plan
+from s3gc.references.matcher import Matcher
+from s3gc.references.reader import ReadColumn, read_references
+from s3gc.references.sources import open_source
+from s3gc.references.types import ColumnSpec, ReferenceRules, Source, SourcePreflight
+from s3gc.results import GCMetrics, GCResult, GuardReport, Outcome, Progress
+from s3gc.state import GCState
+from s3gc.store.probe import Capabilities, probe
+from s3gc.sweep.check import CheckResult, check_operation
+from s3gc.sweep.delete import Method, choose_method
+from s3gc.sweep.heal import heal
+from s3gc.sweep.recover import close_operation, open_operations, uncover_newer_versions
+from s3gc.sweep.sweep import SweepContext, SweepResult, sweep
+from s3gc.sweep.verify import Verifier
+from s3gc.vault.catalog import index_operation, open_catalog
+from s3gc.vault.claim import claim
+from s3gc.vault.lock import ScopeLock, hold_scope
+from s3gc.vault.operations import Operation, OperationRecord
+from s3gc.vault.records import PlannedObject
+from s3gc.vault.state import ScopeState
+from s3gc.vault.vault import Scope
+
+__all__ = ["get_metrics", "run_gc_cycle"]
+
+#: After a cancellation the check may still take this long for its barrier; the journal stays open beyond it.
+STOPPED_BARRIER_SECONDS = 20.0
+#: Plan keys held at once when undeclared columns are sampled against the plan.
+UNDECLARED_CHUNK = 250_000
+
+
+async def run_gc_cycle(
+    config: S3GCConfig,
+    state: GCState,
+    *,
+    operation_id: str | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> GCResult:
+    """Run one cycle and return what it found and did.
+
+    With `operation_id` that operation is resumed: an approved plan, or one that was cut off. Without it, an approved
+    operation of this scope that is young enough is resumed in execute mode. Raises for errors before the sweep
+    (ConfigurationError, LockedError, RefusedError, SourceError, StoreError, VaultError): nothing was deleted then.
+    Cancelling ends after the current group, checks what was deleted, and raises CancelledError.
+    """
+    if config.mode is GCMode.EXECUTE and not config.has_source:
+        raise ConfigurationError(
+            f"mode is execute, but no source says what references bucket {config.bucket!r}: every object is "
+            "unverifiable and nothing can be deleted. Give tables with database_url, or sources"
+        )
+    cycle = _Cycle(config, state, progress or (lambda _: None))
+    try:
+        async with hold_scope(state["vault"], cycle.scope, "cycle") as lock:
+            return await cycle.run(lock, operation_id)
+    finally:
+        await cycle.close()
+
+
+async def get_metrics(config: S3GCConfig, state: GCState) -> GCMetrics:
+    """Return statistics over every operation of this scope that the vault remembers."""
+    vault = state["vault"]
+    runs = deleted = backed_up = restored = reclaimed = original = stored = 0
+    last_run: datetime | None = None
+    last_error: str | None = None
+    for record in await vault.operations(scope_id=state["scope"].id):
+        result = await vault.operation(record.id).result()
+        if result is None:
+            continue
+        runs += 1
+        if last_run is None or record.started_at > last_run:
+            last_run = record.started_at
+            last_error = result.errors[0] if result.errors else None
+        deleted += result.deleted_count
+        backed_up += result.backed_up_count
+        restored += result.healed_count + result.late_references
+        restored += int(record.extra.get("restored_count", 0))
+        reclaimed += result.reclaimed_bytes
+        original += result.backed_up_bytes
+        stored += result.vault_bytes_written
+    return GCMetrics(
+        total_runs=runs,
+        last_run_at=last_run,
+        total_deleted=deleted,
+        total_backed_up=backed_up,
+        total_restored=restored,
+        reclaimed_bytes=reclaimed,
+        vault_size_bytes=await vault.size(),
+        avg_compression_ratio=original / stored if stored else 0.0,
+        last_error=last_error,
+    )
+
+
+@dataclass(slots=True)
+class _Facts:
+    """What a cycle knows so far; the result is made of it, whenever the cycle ends."""
+
+    inventory: Inventory | None = None
+    joined: Joined | None = None
+    plan: PlanSummary | None = None
+    reports: list[GuardReport] = field(default_factory=list)
+    swept: SweepResult = field(default_factory=SweepResult)
+    checked: CheckResult = field(default_factory=CheckResult)
+    healed: CheckResult = field(default_factory=CheckResult)
+    recovered: CheckResult = field(default_factory=CheckResult)
+    seconds: dict[str, float] = field(default_factory=dict)
+    errors: list[str] = field(default_factory=list)
+    approval_expires_at: datetime | None = None
+
+
+class _Cycle:
+    def __init__(self, config: S3GCConfig, state: GCState, progress: Callable[[Progress], None]) -> None:
+        self.config = config
+        self.vault, self.bucket, self.scope = state["vault"], state["bucket"], state["scope"]
+        self.catalog_path = state["vault_db_path"]
+        self.remembered = ScopeState(self.vault, self.scope)
+        self.tell = progress
+        self.began = time.monotonic()
+        self.started_at = datetime.now(UTC)
+        self.executing = config.mode is GCMode.EXECUTE
+        self.facts = _Facts()
+        self.sources: list[tuple[Source, SourcePreflight]] = []
+        self.capabilities: Capabilities | None = None
+        self.method: Method | None = None
+        self.verifier: Verifier = Verifier([])
+        self.stop = asyncio.Event()
+        if config.work_dir is not None:
+            Path(config.work_dir).mkdir(parents=True, exist_ok=True)
+        self.work = Path(tempfile.mkdtemp(prefix="s3gc-cycle-", dir=config.work_dir))
+
+    async def close(self) -> None:
+        for source, _ in self.sources:
+            with contextlib.suppress(S3GCError, OSError):
+                await source.close()
+        await asyncio.to_thread(shutil.rmtree, self.work, ignore_errors=True)
+
+    # --- the story
+
+    async def run(self, lock: ScopeLock, operation_id: str | None) -> GCResult:
+        if self.executing:
+            await claim(self.bucket, self.vault.id, self.scope)
+        operation, approved, resumed = await self._operation(operation_id)
+        try:
+            with self._phase("Preflight"):
+                await self._open_sources()
+                await self._recover(except_operation=operation.id if resumed else "")
+                await self._preflight_store()
+            inventory = await self._list()
+            columns = await self._read()
+            joined = await self._join(inventory, columns)
+            await self._heal(columns)
+            plan = await self._plan(operation, joined, resumed=resumed)
+            await self._guard(operation, joined, plan, approved=approved, resumed=resumed)
+            if ended := self._ends_before_sweep(plan, approved=approved):
+                return await self._finish(operation, ended)
+        except asyncio.CancelledError:
+            await self._failed(operation, "cancelled before the sweep; nothing was deleted")
+            raise
+        except S3GCError as error:
+            await self._failed(operation, error.message, refused=isinstance(error, RefusedError))
+            raise
+        return await self._sweep_to_the_end(operation, lock, plan)
+
+    async def _operation(self, operation_id: str | None) -> tuple[Operation, bool, bool]:
+        """The operation to run: a new one, or one to resume. Returns it, whether its plan is approved, and whether it
+        is resumed."""
+        if operation_id is not None:
+            operation = self.vault.operation(operation_id)
+            if not await operation.exists():
+                raise ConfigurationError(
+                    f"there is no operation {operation_id!r} in vault {self.vault.location}; "
+                    "`s3gc operations` lists them"
+                )
+            if not await operation.plan_exists():
+                raise ConfigurationError(f"operation {operation_id!r} has no plan to resume; start a new cycle")
+            return operation, await self._is_approved(operation), True
+        if self.executing:
+            youngest = datetime.now(UTC) - timedelta(hours=self.config.limits.max_plan_age_hours)
+            for record in await self.vault.operations(scope_id=self.scope.id):
+                if record.started_at < youngest:
+                    break
+                if record.outcome in (Outcome.AWAITING_APPROVAL, Outcome.REFUSED):
+                    operation = self.vault.operation(record.id)
+                    if await operation.plan_exists() and await self._is_approved(operation):
+                        return operation, True, True
+        operation = self.vault.operation(str(ULID()))
+        await operation.create(
+            OperationRecord(
+                id=operation.id,
+                scope=self.scope.id,
+                bucket=self.config.bucket,
+                mode=self.config.mode,
+                started_at=self.started_at,
+            )
+        )
+        return operation, False, False
+
+    @staticmethod
+    async def _is_approved(operation: Operation) -> bool:
+        approval = await operation.approval()
+        return approval is not None and approval.digest == (await operation.record()).extra.get("plan_digest")
+
+    async def _open_sources(self) -> None:
+        self.tell(Progress("Preflight"))
+        problems: list[S3GCError] = []
+        for source_config in self.config.effective_sources:
+            if not source_config.is_readable:
+                continue
+            try:
+                source = await open_source(source_config, self._rules(source_config))
+                preflight = await source.preflight(execute=self.executing)
+            except S3GCError as error:
+                problems.append(error)
+                continue
+            self.sources.append((source, preflight))
+            if self.executing and not preflight.barrier:
+                problems.append(
+                    ConfigurationError(
+                        f"source {source_config.name!r} ({source_config.location}): s3gc cannot see when writers are "
+                        f"done, so a deletion could not be checked. {preflight.barrier_missing}"
+                    )
+                )
+        if len(problems) == 1:
+            raise problems[0]
+        if problems:
+            worst = next((p for p in problems if not isinstance(p, ConfigurationError)), problems[0])
+            raise type(worst)("\n".join(problem.message for problem in problems))
+        self.verifier = await Verifier.begin(self.sources)
+
+    def _rules(self, source: SourceConfig) -> ReferenceRules:
+        hosts = {urlsplit(url).hostname for url in (self.bucket.endpoint, self.config.endpoint_url) if url}
+        return ReferenceRules(
+            bucket=self.config.bucket,
+            endpoint_hosts=frozenset(host.lower() for host in hosts if host and not host.endswith("amazonaws.com")),
+            base_urls=tuple((base.url, base.key_prefix) for base in self.config.base_urls),
+            foreign_hosts=frozenset(self.config.foreign_hosts),
+            derivatives=source.derivatives,
+        )
+
+    async def _recover(self, *, except_operation: str) -> None:
+        for operation in await open_operations(self.vault, self.scope):
+            if operation.id == except_operation:
+                continue  # resumed: its own check at the end covers its whole journal
+            if not self.executing:
+                self.facts.errors.append(
+                    f"operation {operation.id} was cut off while deleting; run a cycle in execute mode to check and "
+                    "close it"
+                )
+                continue
+            self.tell(Progress("Recovering"))
+            versioning = await self.bucket.versioning()
+            if versioning.status == "Enabled":
+                await uncover_newer_versions(self.bucket, operation)
+            result = await close_operation(
+                self.bucket,
+                self.vault,
+                operation,
+                self.verifier,
+                versioned=versioning.status == "Enabled",
+                create_only="honoured",
+                barrier_timeout_seconds=self.config.barrier_timeout_seconds,
+            )
+            self.facts.recovered.restored += result.restored
+            self.facts.errors += result.errors
+
+    async def _preflight_store(self) -> None:
+        if not self.executing:
+            return
+        if self.config.versions is Versions.PURGE:
+            raise ConfigurationError("versions: Purge is not in this version of s3gc; use versions: Marker")
+        self.capabilities = await probe(self.bucket)
+        self.method = choose_method(self.capabilities, self.config)
+
+    async def _list(self) -> Inventory:
+        with self._phase("Listing"):
+            inventory = await take_inventory(
+                self.bucket,
+                prefixes=self.config.effective_prefixes,
+                work=self._folder("inventory"),
+                concurrency=min(self.config.concurrency, 8),
+                progress=lambda count: self.tell(Progress("Listing", listed=count)),
+            )
+        self.facts.inventory = inventory
+        return inventory
+
+    async def _read(self) -> list[ReadColumn]:
+        # After the listing, and only then: see the module's docstring.
+        with self._phase("Reading"):
+            return await read_references(
+                [source for source, _ in self.sources],
+                [preflight for _, preflight in self.sources],
+                self._folder("references"),
+                progress=lambda count: self.tell(Progress("Reading", references=count)),
+            )
+
+    async def _join(self, inventory: Inventory, columns: Sequence[ReadColumn]) -> Joined:
+        work = self._folder("join")
+        state, holds = work / "state.parquet", work / "holds.parquet"
+        has_state = await self.remembered.fetch_maturity(state)
+        has_holds = await self.remembered.fetch_holds(holds)
+        self.tell(Progress("Joining", listed=inventory.objects))
+        with self._phase("Joining"):
+            joined = await find_candidates(
+                inventory,
+                columns,
+                config=self.config,
+                work=work,
+                state=state if has_state else None,
+                holds=holds if has_holds else None,
+            )
+        self.facts.joined = joined
+        return joined
+
+    async def _heal(self, columns: Sequence[ReadColumn]) -> None:
+        # Before the guards: a wrong plan must not keep away what an earlier one took.
+        self.tell(Progress("Healing"))
+        with self._phase("Healing"):
+            status = (await self.bucket.versioning()).status if self.executing else "Off"
+            self.facts.healed = await heal(
+                self.bucket if self.executing else None,
+                self.vault,
+                self.scope,
+                columns,
+                versioned=status == "Enabled",
+                create_only="honoured",
+            )
+        self.facts.errors += self.facts.healed.errors
+
+    async def _plan(self, operation: Operation, joined: Joined, *, resumed: bool) -> PlanSummary:
+        self.tell(Progress("Planning", candidates=joined.counts.candidates))
+        work, limit = self._folder("plan"), self.config.memory_limit_mb
+        out = work / "plan.parquet"
+        with self._phase("Planning"):
+            if resumed:
+                stored = work / "stored.parquet"
+                await operation.fetch_plan(stored)
+                plan = await asyncio.to_thread(
+                    intersect, stored, [joined.candidates], out, work=work, memory_limit_mb=limit
+                )
+                digest = (await asyncio.to_thread(summarise, stored)).digest
+                plan = PlanSummary(plan.path, plan.objects, plan.bytes, digest)
+            else:
+                ripe = ripe_since(joined.t0, self.config.unreferenced_days)
+                plan = await asyncio.to_thread(
+                    write_plan, [joined.candidates], out, work=work, memory_limit_mb=limit, ripe_since=ripe
+                )
+                await operation.write_plan(out)
+                extra = {"plan_digest": plan.digest, "planned_at": joined.t0.isoformat()}
+                await operation.update(extra={**(await operation.record()).extra, **extra})
+        self.facts.plan = plan
+        return plan
+
+    async def _guard(
+        self, operation: Operation, joined: Joined, plan: PlanSummary, *, approved: bool, resumed: bool
+    ) -> None:
+        limits = self.config.limits
+        baselines = load_baselines(await self.remembered.baselines())
+        reports = [guards.no_source_guard(bool(self.sources))] if not self.sources else []
+        if self.sources:
+            names = [source.name for source, _ in self.sources]
+            reports += guards.reference_guards(joined.coverage, limits, sources=names)
+            reports += guards.coverage_guards(joined.coverage, limits, baselines)
+            reports += guards.undeclared_guard(await self._undeclared(plan))
+        record = await operation.record()
+        planned_at = datetime.fromisoformat(str(record.extra["planned_at"])) if resumed else joined.t0
+        if resumed:
+            reports.append(guards.plan_age_guard(planned_at, joined.t0, limits))
+        facts = guards.PlanFacts(objects=plan.objects, bytes=plan.bytes, scope_objects=joined.counts.scanned)
+        reports += guards.cap_guards(facts, limits)
+        self.facts.reports = guards.apply_approval(reports, approved=approved)
+        self.facts.approval_expires_at = planned_at + timedelta(hours=limits.max_plan_age_hours)
+        if self.sources and guards.trust_passed(self.facts.reports):
+            await self.remembered.save_maturity(joined.state)
+            await self.remembered.save_baselines(update_baselines(joined.coverage, operation_id=operation.id))
+
+    async def _undeclared(self, plan: PlanSummary) -> list[guards.UndeclaredHit]:
+        hits: list[guards.UndeclaredHit] = []
+        if not plan.objects:
+            return hits
+        configured = {source.name: source for source in self.config.effective_sources}
+        async for batch in _batches(plan.path, UNDECLARED_CHUNK):
+            keys = [item.key for item in batch]
+            for source, _ in self.sources:
+                rules = self._rules(configured[source.name])
+                async for label, values in source.undeclared():
+                    column = ColumnSpec(source.name, -1, label, ReferenceFormat.AUTO, rules)
+                    matcher = Matcher(keys, [column])
+                    await asyncio.to_thread(matcher.feed, column, values)
+                    hits += [
+                        guards.UndeclaredHit(source.name, label, key, hit.value)
+                        for key, hit in matcher.referenced.items()
+                    ]
+        return hits
+
+    def _ends_before_sweep(self, plan: PlanSummary, *, approved: bool) -> Outcome | None:
+        if guards.refusals(self.facts.reports) and self.sources:
+            return Outcome.REFUSED
+        if self.config.mode is GCMode.DRY_RUN or not self.sources:
+            return Outcome.SUCCEEDED
+        if self.executing and self.config.approval is Approval.MANUAL and not approved and plan.objects:
+            return Outcome.AWAITING_APPROVAL
+        return None
+
+    async def _sweep_to_the_end(self, operation: Operation, lock: ScopeLock, plan: PlanSummary) -> GCResult:
+        task = asyncio.create_task(self._sweep_and_check(operation, lock, plan), name=f"sweep {operation.id}")
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            # The group in hand is finished and what was deleted is checked: only then may the task end.
+            self.stop.set()
+            while not task.done():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait({task})
+            if not task.cancelled() and (error := task.exception()) is not None:
+                raise error from None
+            raise
+
+    async def _sweep_and_check(self, operation: Operation, lock: ScopeLock, plan: PlanSummary) -> GCResult:
+        deadline = None
+        if self.config.deadline_seconds is not None:
+            deadline = self.began + self.config.deadline_seconds
+        context = SweepContext(
+            config=self.config,
+            bucket=self.bucket,
+            vault=self.vault,
+            scope=self.scope,
+            operation=operation,
+            verifier=self.verifier,
+            lock=lock,
+            method=self.method,
+            capabilities=self.capabilities,
+            stop=self.stop,
+            deadline=deadline,
+            progress=self.tell,
+        )
+        swept = self.facts.swept
+        try:
+            await sweep(context, _batches(plan.path, 1000), plan.objects, swept)
+        except Exception as error:  # noqa: BLE001  whatever it was: what is deleted must still be checked
+            swept.stopped = "error"
+            swept.errors.append(
+                error.message if isinstance(error, S3GCError) else f"unexpected {type(error).__name__}: {error}"
+            )
+        self.facts.seconds.update(swept.seconds)
+        if self.executing:
+            await self._check(operation)
+        return await self._finish(operation, Outcome.SUCCEEDED)
+
+    async def _check(self, operation: Operation) -> None:
+        self.tell(Progress("Checking", deleted=self.facts.swept.deleted, total=self.facts.swept.deleted))
+        status = self.capabilities.versioning.status if self.capabilities else "Off"
+        timeout = self.config.barrier_timeout_seconds
+        with self._phase("Checking"):
+            self.facts.checked = await check_operation(
+                self.bucket,
+                self.vault,
+                operation,
+                self.verifier,
+                versioned=status == "Enabled",
+                create_only=self.capabilities.create_only_put if self.capabilities else "unknown",
+                barrier_timeout_seconds=min(timeout, STOPPED_BARRIER_SECONDS) if self.stop.is_set() else timeout,
+                progress=lambda count: self.tell(Progress("Checking", deleted=count, total=self.facts.swept.deleted)),
+            )
+            if await operation.journal_groups() and self.facts.checked.verified:
+                await operation.write_manifest()
+                await operation.update(journal="closed")
+
+    # --- the end
+
+    async def _finish(self, operation: Operation, outcome: Outcome) -> GCResult:
+        swept, checked = self.facts.swept, self.facts.checked
+        errors = [*self.facts.errors, *swept.errors, *checked.errors]
+        if swept.stopped and not swept.errors:
+            errors.append(f"the sweep ended early: {swept.stopped}; the next cycle carries on")
+        if outcome is Outcome.SUCCEEDED and (errors or checked.late or swept.stopped):
+            outcome = Outcome.PARTIALLY_FAILED if self.config.mode is not GCMode.DRY_RUN else outcome
+        result = self._result(operation, outcome, errors)
+        await operation.write_result(result)
+        await operation.update(outcome=str(outcome), completed_at=result.completed_at)
+        if self.executing:
+            async with contextlib.aclosing(_Catalog(await open_catalog(self.catalog_path))) as catalog:
+                await index_operation(catalog.db, operation)
+        return result
+
+    def _result(self, operation: Operation, outcome: Outcome, errors: list[str]) -> GCResult:
+        facts, swept, checked = self.facts, self.facts.swept, self.facts.checked
+        counts = facts.joined.counts if facts.joined else None
+        planned = facts.plan
+        dry = self.config.mode is GCMode.DRY_RUN
+        versioned = self.capabilities is not None and self.capabilities.versioning.status == "Enabled"
+        now = datetime.now(UTC)
+        values: dict[str, Any] = {}
+        if counts is not None:
+            values = {
+                "total_scanned": counts.scanned,
+                "total_bytes": counts.bytes,
+                "candidates_found": counts.candidates,
+                "waiting_count": counts.waiting,
+                "young_count": counts.young,
+                "excluded_count": counts.excluded,
+                "not_actionable_count": counts.not_actionable,
+                "held_count": counts.held,
+                "unverifiable_count": counts.unverifiable,
+            }
+        if facts.joined is not None:
+            values["coverage"] = list(facts.joined.coverage)
+            values["missing_objects"] = facts.joined.missing.objects
+        return GCResult(
+            operation_id=operation.id,
+            scope=self.scope.id,
+            bucket=self.config.bucket,
+            mode=self.config.mode.value,
+            outcome=outcome,
+            started_at=self.started_at,
+            completed_at=now,
+            duration_seconds=round(time.monotonic() - self.began, 3),
+            verified_orphans=(planned.objects if planned else 0) if dry else swept.verified,
+            deleted_count=swept.deleted,
+            backed_up_count=swept.backed_up,
+            skipped_count=sum(swept.skipped.values()),
+            late_references=len(checked.late),
+            late_reference_keys=sorted(checked.late)[:100],
+            healed_count=len(facts.healed.restored) + len(facts.recovered.restored),
+            reclaimable_bytes=planned.bytes if planned else 0,
+            # A delete marker frees nothing; the bytes are still there as a noncurrent version.
+            reclaimed_bytes=0 if versioned else swept.deleted_bytes,
+            backed_up_bytes=swept.backed_up_bytes,
+            vault_bytes_written=swept.vault_bytes,
+            verification=self.verifier.level,
+            verification_reason=self.verifier.reason,
+            verified=checked.verified,
+            deletion=str(self.method or ""),
+            plan_digest=planned.digest if planned else None,
+            approval_expires_at=facts.approval_expires_at,
+            guards=facts.reports,
+            skipped=dict(swept.skipped),
+            phase_seconds={phase: round(seconds, 3) for phase, seconds in facts.seconds.items()},
+            requests=dict(self.bucket.requests),
+            errors=errors[:100],
+            **values,
+        )
+
+    async def _failed(self, operation: Operation, message: str, *, refused: bool = False) -> None:
+        outcome = Outcome.REFUSED if refused else Outcome.FAILED
+        with contextlib.suppress(S3GCError):  # the error that brought us here is the one that counts
+            await operation.write_result(self._result(operation, outcome, [*self.facts.errors, message]))
+            await operation.update(outcome=str(outcome), completed_at=datetime.now(UTC))
+
+    # --- small things
+
+    @contextlib.contextmanager
+    def _phase(self, name: str):  # type: ignore[no-untyped-def]  # noqa: ANN202  a context manager
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.facts.seconds[name] = self.facts.seconds.get(name, 0.0) + time.monotonic() - began
+
+    def _folder(self, name: str) -> Path:
+        folder = self.work / name
+        folder.mkdir(exist_ok=True)
+        return folder
+
+
+class _Catalog:
+    def __init__(self, db: Any) -> None:
+        self.db = db
+
+    async def aclose(self) -> None:
+        await self.db.close()
+
+
+async def _batches(plan: Path, size: int) -> AsyncIterator[list[PlannedObject]]:
+    """Read a plan without blocking the loop."""
+    reader = read_plan(plan, size)
+    while (batch := await asyncio.to_thread(next, reader, None)) is not None:
+        yield batch

@@ -1,0 +1,68 @@
+"""What is open while s3gc runs: the vault, the bucket, the scope. Made once, used by any number of cycles, closed once.
+
+The dictionary is public (`state["vault_db_path"]`); everything behind it is not. Databases are not kept open in it: each
+cycle connects for itself, so that an idle application holds no session.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypedDict
+
+from s3gc.config import S3GCConfig
+from s3gc.store.bucket import Bucket
+from s3gc.vault.catalog import open_catalog
+from s3gc.vault.vault import Scope, Vault
+
+__all__ = ["GCState", "initialize_gc_state", "shutdown_gc_state"]
+
+
+class GCState(TypedDict):
+    """Runtime state. `vault_path` is the vault's location for people, `vault_db_path` its SQLite catalog."""
+
+    config: S3GCConfig
+    vault_path: str
+    vault_db_path: Path
+    vault: Vault
+    scope: Scope
+    bucket: Bucket
+
+
+async def initialize_gc_state(config: S3GCConfig) -> GCState:
+    """Open the vault (made when it is new), its catalog, and the bucket's client.
+
+    Raises VaultError for a vault that cannot be used, RefusedError for a scope that overlaps another one,
+    ConfigurationError where no credentials can be found. No object is read and no database is connected yet.
+    """
+    vault = await Vault.open(config)
+    try:
+        scope = await vault.scope(config)
+        path = vault.catalog_path
+        await (await open_catalog(path)).close()
+        bucket = await open_bucket(config)
+    except BaseException:
+        await vault.close()
+        raise
+    return GCState(
+        config=config, vault_path=vault.location, vault_db_path=path, vault=vault, scope=scope, bucket=bucket
+    )
+
+
+async def open_bucket(config: S3GCConfig) -> Bucket:
+    """Return a client for the bucket of `config`, with its limits."""
+    return await Bucket.open(
+        config.bucket,
+        region=config.region,
+        endpoint_url=config.endpoint_url,
+        path_style=config.path_style,
+        concurrency=config.concurrency,
+        requests_per_second=config.requests_per_second,
+    )
+
+
+async def shutdown_gc_state(state: GCState) -> None:
+    """Close what `initialize_gc_state` opened. Safe to call twice."""
+    try:
+        await state["bucket"].close()
+    finally:
+        await state["vault"].close()
