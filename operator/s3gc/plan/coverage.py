@@ -7,6 +7,7 @@ and says so (`approximate`). Nothing in coverage decides about an object; the gu
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ import pyarrow.parquet as pq
 from s3gc.references.extract import extract
 
 from s3gc.config import RESERVED_PREFIX, S3GCConfig
+from s3gc.exceptions import redact
 from s3gc.plan.duck import Session, table_of
 from s3gc.plan.spellings import hosts_in, is_declared_host
 from s3gc.references.reader import ReadColumn
@@ -29,6 +31,10 @@ _HOSTS = 50
 _SAMPLES = 5
 _SAMPLE_LENGTH = 200
 _KEY_BYTES = 1024
+#: What makes a presigned URL one that can be used.
+_SIGNATURE = re.compile(
+    r"(?i)\b(signature|x-amz-signature|x-amz-security-token|x-amz-credential|sig)=[^&\s\"']+"
+)
 _LOOKUP = pa.schema([("col", pa.int32()), ("row", pa.int64()), ("key", pa.string())])
 
 
@@ -321,4 +327,5 @@ def _extract_all(texts: Sequence[str], is_prefix: bool, spec: ColumnSpec) -> Ext
 
 
 def _shown(text: str) -> str:
-    return text if len(text) <= _SAMPLE_LENGTH else text[: _SAMPLE_LENGTH - 1] + "…"
+    shown = redact(_SIGNATURE.sub(r"\1=***", text))  # values of a database end up in reports and logs
+    return shown if len(shown) <= _SAMPLE_LENGTH else shown[: _SAMPLE_LENGTH - 1] + "…"

@@ -11,7 +11,7 @@ compared backwards here, from each object left to the parents that it could be m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,10 +27,13 @@ from s3gc.plan.spellings import cheap_keys, settled, values_of
 from s3gc.references.reader import ReadColumn
 from s3gc.references.types import ColumnSpec, PrefixReference
 
-__all__ = ["CHUNK_KEYS", "FullHits", "find", "match_chunks"]
+__all__ = ["CHUNK_KEYS", "Fed", "FullHits", "find", "match_chunks"]
 
 #: Keys that one matcher holds: some 150 MB. More chunks cost time, larger chunks cost memory.
 CHUNK_KEYS = 250_000
+
+#: A column and some of its values (str, or PrefixReference), as a matcher is fed.
+Fed = tuple[ColumnSpec, Sequence[object]]
 
 _KEYS = pa.schema([("key", pa.string())])
 _PARENTS = pa.schema([("key", pa.string()), ("parent", pa.string())])
@@ -64,7 +67,18 @@ def find(
                 for batch in pq.ParquetFile(path).iter_batches(columns=["key"]):
                     writer.write_batch(batch)
             unsettled = _unsettled(session, columns, work)
-            calls = match_chunks(session, left, unsettled, writer, chunk_keys=chunk_keys, progress=progress)
+            specs = [spec for spec, _ in unsettled]
+            matchers = (
+                match_chunks(
+                    session, left, specs, lambda: _stream(unsettled), chunk_keys=chunk_keys, progress=progress
+                )
+                if unsettled
+                else ()
+            )
+            for matcher in matchers:
+                calls += matcher.full_rule_calls
+                named = pa.array(list(matcher.referenced), pa.string())
+                writer.write_batch(pa.record_batch([named], schema=_KEYS))
     return FullHits(keys=out, full_rule_calls=calls)
 
 
@@ -89,40 +103,37 @@ def _unsettled(session: Session, columns: Sequence[ReadColumn], work: Path) -> l
 def match_chunks(
     session: Session,
     keys: Path,
-    values: Sequence[tuple[ColumnSpec, Path]],
-    writer: pq.ParquetWriter,
+    specs: Sequence[ColumnSpec],
+    values: Callable[[], Iterable[Fed]],
     *,
     chunk_keys: int,
     progress: Callable[[int], None] | None = None,
-) -> int:
-    """Feed all `values` (Parquet: value, is_prefix) to matchers over `keys`; returns how often full rules
-    ran.
+) -> Iterator[Matcher]:
+    """Yield, a chunk of the `keys` (Parquet: key), the matcher past which all `values()` went.
 
-    Every chunk sees every value: a key that was not fed is a key that was not compared.
+    Every chunk sees every value: a key that was not fed is a key that was not compared. `values` is called
+    once a chunk and yields columns, of `specs`, with some of their values.
     """
-    if not values:
-        return 0
-    specs = [spec for spec, _ in values]
-    calls = fed = 0
+    fed = 0
     for chunk in _chunks(keys, chunk_keys):
         matcher = Matcher(chunk, specs)
-        for spec, path in values:
-            for batch in pq.ParquetFile(path).iter_batches(batch_size=_BATCH, columns=["value", "is_prefix"]):
-                session.check()
-                texts, flags = (batch.column(place).to_pylist() for place in range(2))
-                matcher.feed(
-                    spec,
-                    [
-                        PrefixReference(text) if flag else text
-                        for text, flag in zip(texts, flags, strict=True)
-                    ],
-                )
-                fed += len(texts)
-                if progress is not None:
-                    progress(fed)
-        calls += matcher.full_rule_calls
-        writer.write_batch(pa.record_batch([pa.array(list(matcher.referenced), pa.string())], schema=_KEYS))
-    return calls
+        for spec, some in values():
+            session.check()
+            matcher.feed(spec, some)
+            fed += len(some)
+            if progress is not None:
+                progress(fed)
+        yield matcher
+
+
+def _stream(files: Sequence[tuple[ColumnSpec, Path]]) -> Iterator[Fed]:
+    for spec, path in files:
+        for batch in pq.ParquetFile(path).iter_batches(batch_size=_BATCH, columns=["value", "is_prefix"]):
+            texts, flags = (batch.column(place).to_pylist() for place in range(2))
+            yield (
+                spec,
+                [PrefixReference(text) if flag else text for text, flag in zip(texts, flags, strict=True)],
+            )
 
 
 def _chunks(path: Path, size: int) -> Iterator[list[str]]:

@@ -167,7 +167,7 @@ def _prefixed(forms: Sequence[str], rules: ReferenceRules) -> list[str]:
 
 
 def _decoded(text: str) -> str:
-    """Percent-decode once; escapes that are not UTF-8 make `url_decode` raise, and leave the text as it is."""
+    """Percent-decode once; what does not decode to UTF-8 (`url_decode` raises then) stays as it is."""
     return f"CASE WHEN contains({text}, '%') THEN coalesce(try(url_decode({text})), {text}) ELSE {text} END"
 
 
@@ -215,7 +215,7 @@ def settled(value: str, column_format: ReferenceFormat, rules: ReferenceRules) -
 
 
 def hosts_in(value: str) -> str:
-    """Return SQL for the list of hosts of all URLs in `value`: lower case, without user and port, each once."""
+    """Return SQL for the list of hosts of the URLs in `value`: lower case, without user and port."""
     found = f"regexp_extract_all(replace({value}, '\\/', '/'), {quoted(_HOST)}, 1)"
     bare = "regexp_replace(regexp_replace(lower(h), '^.*@', ''), ':[0-9]*$', '')"
     return f"list_distinct(list_transform({found}, lambda h: {bare}))"
