@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from s3gc.references.extract import extract
 
 from s3gc.config import RESERVED_PREFIX, S3GCConfig
 from s3gc.exceptions import redact
 from s3gc.plan.duck import Session, table_of
 from s3gc.plan.spellings import hosts_in, is_declared_host
+from s3gc.references.extract import extract
 from s3gc.references.reader import ReadColumn
 from s3gc.references.types import ColumnSpec, Extraction, PrefixReference
 from s3gc.results import ColumnCoverage
@@ -40,9 +40,9 @@ _LOOKUP = pa.schema([("col", pa.int32()), ("row", pa.int64()), ("key", pa.string
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """References whose object is missing, in values, over all columns; `approximate` when a column's is."""
+    """Values whose object is missing, over all columns; `approximate` when a column's count is."""
 
-    count: int
+    objects: int
     samples: tuple[str, ...]
     approximate: bool
 
@@ -107,7 +107,7 @@ def measure(
     )
     samples = [text for rest in rests for text in rest.missing_samples]
     return coverage, Missing(
-        count=sum(column.missing for column in coverage),
+        objects=sum(column.missing for column in coverage),
         samples=tuple(samples[: 4 * _SAMPLES]),
         approximate=any(column.approximate for column in coverage),
     )

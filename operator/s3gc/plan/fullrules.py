@@ -17,13 +17,13 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from s3gc.references.derivatives import parents
-from s3gc.references.matcher import Matcher
 
 from s3gc.config import ReferenceFormat
 from s3gc.plan.duck import Session, table_of
 from s3gc.plan.prefixes import PrefixHits, heads_join
 from s3gc.plan.spellings import cheap_keys, settled, values_of
+from s3gc.references.derivatives import parents
+from s3gc.references.matcher import Matcher
 from s3gc.references.reader import ReadColumn
 from s3gc.references.types import ColumnSpec, PrefixReference
 

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from s3gc.references.extract import extract
 
 from s3gc.config import ReferenceFormat
 from s3gc.plan.duck import Session, quoted, table_of
 from s3gc.plan.scope import IN_SCOPE
+from s3gc.references.extract import extract
 from s3gc.references.reader import ReadColumn
 from s3gc.references.types import PrefixReference
 
