@@ -364,17 +364,11 @@ class Bucket:
 
     async def abort_multipart(self, key: str, upload_id: str) -> None:
         """End an upload and free its parts; one that is gone is fine."""
-        await self._transport.call(
-            Request(
-                "AbortMultipartUpload",
-                "s3:AbortMultipartUpload",
-                "DELETE",
-                quote_key(key),
-                [("uploadId", upload_id)],
-                key=key,
-                accept=frozenset({200, 204, 404}),
-            )  # fmt: skip
-        )
+        request = Request(
+            "AbortMultipartUpload", "s3:AbortMultipartUpload", "DELETE", quote_key(key), [("uploadId", upload_id)],
+            key=key, accept=frozenset({200, 204, 404}),
+        )  # fmt: skip
+        await self._transport.call(request)
 
     async def delete(
         self, key: str, *, if_match: str | None = None, version_id: str | None = None

@@ -139,7 +139,8 @@ def error_for(status: int, headers: Mapping[str, str], body: bytes, target: Targ
     if status in (301, 302, 307, 308) or error.code in _WRONG_REGION:
         if region and region != target.region:
             return ConfigurationError(
-                f"Bucket {target.bucket!r} is in region {region!r}, not in {target.region!r}: set the region to {region!r}.",
+                f"Bucket {target.bucket!r} is in region {region!r}, not in {target.region!r}: "
+                f"set the region to {region!r}.",
                 details={**details, "region": region},
             )
         elsewhere = error.endpoint or headers.get("location", "")
@@ -178,7 +179,8 @@ def error_for(status: int, headers: Mapping[str, str], body: bytes, target: Targ
         )
     if is_throttle(status, error):
         return ThrottledError(
-            f"The store kept answering {said} to {target.action}: {where}. Lower concurrency or set requests_per_second.",
+            f"The store kept answering {said} to {target.action}: {where}. "
+            "Lower concurrency or set requests_per_second.",
             details=details,
         )
     if error.code in ("AccessDenied", "AllAccessDisabled", "AccountProblem", "Forbidden") or status in (

@@ -60,73 +60,72 @@ class ListingPage:
     is_exact: bool = True
 
 
-#: Key, last modified, ETag, size, storage class: as in the document, entities undone except in the key.
-Row = tuple[bytes, bytes, bytes, bytes, bytes]
-
-
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page as parsed and proven whole. `keys` are the objects' keys and `prefixes` the common prefixes,
-    decoded; `token` is None on the last page.
+    """A page as parsed and proven whole, as columns of bytes: `keys` and common `prefixes` decoded, the
+    others as in the document (ETags without quotes). `token` is None on the last page.
     """
 
     keys: Sequence[bytes]
-    rows: Sequence[Row]
+    modified: Sequence[bytes]
+    etags: Sequence[bytes]
+    sizes: Sequence[bytes]
+    classes: Sequence[bytes]
     prefixes: Sequence[bytes]
     token: str | None
     is_exact: bool
 
 
-_EXTRA = (
-    rb"(?:<(?:Checksum\w+|Type)>[^<]*</(?:Checksum\w+|Type)>|<Owner>(?:<\w+>[^<]*</\w+>|<\w+/>)*</Owner>)*"
-)
-_ROW = re.compile(
-    rb"<Contents><Key>([^<]*)</Key><LastModified>([^<]*)</LastModified>"
-    rb"<ETag>(?:&quot;|&#34;|\")?([^<&\"]*)(?:&quot;|&#34;|\")?</ETag>" + _EXTRA + rb"<Size>(\d+)</Size>" +
-    _EXTRA + rb"(?:<StorageClass>([^<]*)</StorageClass>)?" + _EXTRA + rb"</Contents>"
+#: One entry in the order that AWS, MinIO, Ceph, Garage and versitygw write it. Possessive throughout: a page of which
+#: one entry differs fails fast and is read by expat.
+_CHECKSUMS = rb"(?:<C[^<]*+</[^<]*+)*+"
+_ENTRY = re.compile(
+    rb"<Contents><Key>([^<]*+)</Key><LastModified>([^<]*+)</LastModified>"
+    rb"<ETag>(?>&quot;|&#34;|)([^<&]*+)(?>&quot;|&#34;|)</ETag>" + _CHECKSUMS + rb"<Size>([^<]*+)</Size>" + _CHECKSUMS
+    + rb"<StorageClass>([^<]*+)</StorageClass>" + _CHECKSUMS + rb"</Contents>"
 )  # fmt: skip
 _ENTITY = re.compile(rb"&(?:#(\d{1,7})|#[xX]([0-9a-fA-F]{1,6})|(amp|lt|gt|quot|apos));")
 _NAMED = {b"amp": b"&", b"lt": b"<", b"gt": b">", b"quot": b'"', b"apos": b"'"}
+_ELEMENTS = ("Key", "LastModified", "ETag", "Size", "StorageClass")
 _MARK = "\ufffd".encode()
 _ESCAPE = INVALID_UTF8.encode()
 
 
 def parse_page(body: bytes, bucket: str) -> Page:
     """Parse one answer to ListObjectsV2 and prove it whole. Raises ListingError with what is wrong."""
-    rows, rest = _cut_rows(body)
+    columns, rest = _cut_entries(body)
     document = _Document()
     try:
         document.parse(rest)
     except (expat.ExpatError, ValueError) as error:
         raise ListingError(
-            f"The listing of bucket {bucket!r} is not a whole answer ({len(body)} bytes: {error}); nothing is concluded."
+            f"The listing of bucket {bucket!r} is not a whole answer ({len(body)} bytes: {error}); nothing is "
+            "concluded."
         ) from error
     is_exact = document.values.get("EncodingType") == "url"
-    if rows:
-        keys = _decode([row[0] for row in rows], is_exact)
-    else:
-        rows = document.rows
-        keys = [unquote_listed(row[0]) for row in rows] if is_exact else [row[0] for row in rows]
+    keys, modified, etags, sizes, classes = columns or document.columns
+    if columns:
+        keys = _decode(keys, is_exact)
+    elif is_exact:
+        keys = [unquote_listed(raw) for raw in keys]
     prefixes = [unquote_listed(raw) for raw in document.prefixes] if is_exact else document.prefixes
-    token = _prove(document.values, len(rows) + len(prefixes), bucket)
-    return Page(keys, rows, prefixes, token, is_exact)
+    token = _prove(document.values, len(keys) + len(prefixes), bucket)
+    return Page(keys, modified, etags, sizes, classes, prefixes, token, is_exact)
 
 
 def to_rows(page: Page, count: int) -> pa.RecordBatch:
-    """The first `count` objects of `page` as columns. Raises ListingError for a value that is not a time or
-    size.
-    """
+    """The first `count` objects of `page` as columns. Raises ListingError for a value that is not a time or size."""
     if not count:
         return pa.RecordBatch.from_pylist([], schema=OBJECTS_SCHEMA)
-    _, modified, etags, sizes, classes = zip(*page.rows[:count], strict=True)
+    classes = page.classes[:count]
     if b"" in classes:
-        classes = tuple(value or b"STANDARD" for value in classes)
+        classes = [value or b"STANDARD" for value in classes]
     try:
         columns = [
             _key_column(page.keys[:count]),
-            pa.array(sizes, pa.string()).cast(pa.int64()),
-            pa.array(etags, pa.string()),
-            _time_column(modified),
+            pa.array(page.sizes[:count], pa.string()).cast(pa.int64()),
+            pa.array(page.etags[:count], pa.string()),
+            _time_column(page.modified[:count]),
             pa.array(classes, pa.string()),
         ]
     except (pa.ArrowInvalid, ValueError) as error:
@@ -179,19 +178,19 @@ def unescape(raw: bytes) -> bytes:
     return _ENTITY.sub(replace, raw) if b"&" in raw else raw
 
 
-def _cut_rows(body: bytes) -> tuple[list[Row], bytes]:
-    """Every entry by the regexp, and the document without them; no rows and the whole document where one
-    differs.
+def _cut_entries(body: bytes) -> tuple[list[list[bytes]], bytes]:
+    """The columns of all entries by the regexp, and the document without them; no columns and the whole
+    document where the regexp does not see every entry.
     """
     first = body.find(b"<Contents>")
     last = body.rfind(b"</Contents>") + len(b"</Contents>")
     if first < 0 or last < first:
         return [], body
-    found: list[Row] = _ROW.findall(body, first, last)
-    # As many matches as opening tags, and nothing else between them: then the regexp has seen every entry.
-    if len(found) != body.count(b"<Contents>") or b"<CommonPrefixes>" in body:
+    # Split, not findall: it gives columns without a tuple a key, and what lies between entries. Nothing may.
+    parts = _ENTRY.split(body[first:last])
+    if any(parts[::6]):
         return [], body
-    return found, body[:first] + body[last:]
+    return [parts[number::6] for number in range(1, 6)], body[:first] + body[last:]
 
 
 def _decode(raws: list[bytes], is_exact: bool) -> list[bytes]:
@@ -251,7 +250,7 @@ class _Document:
     def __init__(self) -> None:
         self.values: dict[str, str] = {}
         self.prefixes: list[bytes] = []
-        self.rows: list[Row] = []
+        self.columns: list[list[bytes]] = [[], [], [], [], []]
         self._path: list[str] = []
         self._text: list[str] = []
         self._entry: dict[str, str] = {}
@@ -296,12 +295,6 @@ class _Document:
         for name in ("Key", "LastModified", "Size"):
             if not entry.get(name):
                 raise ValueError(f"an entry has no {name}")
-        self.rows.append(
-            (
-                entry["Key"].encode(),
-                entry["LastModified"].encode(),
-                entry.get("ETag", "").strip('"').encode(),
-                entry["Size"].encode(),
-                entry.get("StorageClass", "").encode(),
-            )
-        )
+        entry["ETag"] = entry.get("ETag", "").strip('"')
+        for column, name in zip(self.columns, _ELEMENTS, strict=True):
+            column.append(entry.get(name, "").encode())
