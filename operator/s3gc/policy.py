@@ -54,10 +54,11 @@ def load_policy(path_or_text: str | Path, environ: Mapping[str, str] | None = No
         raise _about(f"policy {manifest.metadata.name}", error) from None
 
 
-def policy_from_environment(environ: Mapping[str, str]) -> S3GCConfig | None:
+def policy_from_environment(environ: Mapping[str, str], *, secrets: bool = True) -> S3GCConfig | None:
     """Return the policy in `S3GC_POLICY` (JSON: a manifest, or only its spec), None without one.
 
-    Raises ConfigurationError with every problem.
+    Without `secrets` the variables that stand in for SecretRefs are neither read nor missed. Raises
+    ConfigurationError with every problem.
     """
     text = environ.get("S3GC_POLICY", "")
     if not text.strip():
@@ -67,8 +68,9 @@ def policy_from_environment(environ: Mapping[str, str]) -> S3GCConfig | None:
     except json.JSONDecodeError as error:
         raise ConfigurationError(f"S3GC_POLICY is not JSON: {error}") from None
     if isinstance(value, dict) and "kind" not in value and "bucket" in value:
-        return to_config(_parsed(BucketGCSpec, value, "S3GC_POLICY", ("spec",)), environ)
-    return to_config(parse_manifest(value, "S3GC_POLICY"), environ)
+        spec = _parsed(BucketGCSpec, value, "S3GC_POLICY", ("spec",))
+        return to_config(spec, environ if secrets else None)
+    return to_config(parse_manifest(value, "S3GC_POLICY"), environ if secrets else None)
 
 
 def load_manifest(path_or_text: str | Path) -> BucketGC:

@@ -1,0 +1,88 @@
+"""The list of commands, and the beginning and end of the process."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+__all__ = ["COMMANDS", "app", "run"]
+
+#: Module of `s3gc.cli` by command, in the order of `s3gc --help`. A module offers `command`, or `app` for a
+#: group.
+COMMANDS: dict[str, str] = {
+    "run": "run",
+    "plan": "plan",
+    "approve": "approve",
+    "explain": "explain",
+    "restore": "restore",
+    "operations": "operations",
+    "report": "report",
+    "vault": "vault",
+    "metrics": "metrics",
+    "keys": "keys",
+    "demo": "demo",
+}
+
+_HELP = """The garbage collector for S3 buckets whose truth is in a database.
+
+It finds the objects that no row references, backs them up, deletes them, and can bring every one back.
+Nothing is deleted unless the policy's mode is execute.
+
+Begin with [bold]s3gc demo[/bold], which needs nothing, or
+[bold]s3gc plan --bucket my-bucket --tables users:avatar_url[/bold] with DATABASE_URL set.
+"""
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            typer.echo(f"s3gc {version('s3gc')}")
+        except PackageNotFoundError:  # run from a source tree that nobody installed
+            typer.echo("s3gc (not installed)")
+        raise typer.Exit
+
+
+def app() -> typer.Typer:
+    """Make the application with every command."""
+    root = typer.Typer(
+        name="s3gc",
+        help=_HELP,
+        rich_markup_mode="rich",
+        no_args_is_help=True,
+        add_completion=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+    @root.callback()
+    def _root(
+        version: Annotated[
+            bool,
+            typer.Option("--version", callback=_version, is_eager=True, help="Show the version and end."),
+        ] = False,
+    ) -> None: ...
+
+    for name, module_name in COMMANDS.items():
+        module = importlib.import_module(f"s3gc.cli.{module_name}")
+        if hasattr(module, "app"):
+            root.add_typer(module.app, name=name)
+        else:
+            root.command(name, no_args_is_help=False)(module.command)
+    return root
+
+
+def run() -> None:
+    """Run the command line; never returns."""
+    try:
+        app()()
+    except BrokenPipeError:
+        # `s3gc … | head` closes our output: that is no error, and the interpreter must not flush into it
+        # again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)

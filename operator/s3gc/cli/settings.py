@@ -1,0 +1,99 @@
+"""From a command line to a policy: a file, S3GC_POLICY or variables first, then flags, then --set."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from s3gc.builder import build_config
+from s3gc.cli.options import Flags
+from s3gc.config import S3GCConfig
+from s3gc.exceptions import ConfigurationError
+from s3gc.names import SETTINGS, parse_base_url, parse_setting, parse_tables, read_environment
+from s3gc.policy import load_manifest, load_policy, policy_from_environment, to_config
+
+__all__ = ["bucket_policy", "cycle_policy", "vault_policy"]
+
+#: Stands for the bucket where only the vault is asked; no request is ever made with it.
+_ANY_BUCKET = "any-bucket"
+
+
+def cycle_policy(flags: Flags, environ: Mapping[str, str] | None = None) -> S3GCConfig:
+    """Return the whole policy. Raises ConfigurationError that says what is missing and the ways to give it."""
+    env = os.environ if environ is None else environ
+    base: S3GCConfig | None
+    base = load_policy(flags.policy, env) if flags.policy is not None else policy_from_environment(env)
+    return _with_flags(base, flags, env)
+
+
+def bucket_policy(flags: Flags, environ: Mapping[str, str] | None = None) -> S3GCConfig:
+    """Return a policy for bucket and vault that asks no database: whoever restores at night needs no such
+    secret."""
+    env = os.environ if environ is None else environ
+    config = _with_flags(_without_secrets(flags, env), flags, env)
+    return config.with_updates(
+        tables={}, database_url=None, sources=(), cdc_backend=None, cdc_connection_url=None
+    )
+
+
+def vault_policy(flags: Flags, environ: Mapping[str, str] | None = None) -> tuple[S3GCConfig, bool]:
+    """Return a policy good for opening the vault, without the databases' secrets, and whether it names a
+    bucket."""
+    env = os.environ if environ is None else environ
+    base = _without_secrets(flags, env)
+    if base is not None or "bucket" in flags.values or read_environment(env)[0].get("bucket"):
+        return _with_flags(base, flags, env), True
+    named = Flags(values={"bucket": _ANY_BUCKET, **flags.values}, assignments=flags.assignments)
+    return _with_flags(None, named, env), False
+
+
+def _without_secrets(flags: Flags, env: Mapping[str, str]) -> S3GCConfig | None:
+    if flags.policy is not None:
+        return to_config(load_manifest(flags.policy), None)
+    return policy_from_environment(env, secrets=False)
+
+
+def _with_flags(base: S3GCConfig | None, flags: Flags, env: Mapping[str, str]) -> S3GCConfig:
+    changes = _changes(flags)
+    if base is not None:
+        return base.with_updates(**changes)
+    values, _ = read_environment(env)
+    if not ("bucket" in values or "bucket" in changes):
+        raise ConfigurationError(
+            "which bucket? Give -f POLICY.YAML, or --bucket NAME, or set S3GC_POLICY or S3GC_BUCKET"
+        )
+    return build_config({**values, **changes})
+
+
+def _changes(flags: Flags) -> dict[str, Any]:
+    changes = dict(flags.values)
+    problems: list[str] = []
+    try:
+        if "tables" in changes:
+            changes["tables"] = parse_tables(changes["tables"])
+    except ValueError as error:
+        problems.append(f"--tables {error}")
+    try:
+        if "base_urls" in changes:
+            changes["base_urls"] = tuple(parse_base_url(entry) for entry in changes["base_urls"])
+    except ValueError as error:
+        problems.append(f"--base-url {error}")
+    settings = {setting.field: setting for setting in SETTINGS}
+    for assignment in flags.assignments:
+        name, equals, text = assignment.partition("=")
+        head, _, part = name.strip().partition(".")
+        setting = settings.get(head)
+        if not equals or setting is None or (part and head not in ("limits", "deletion")):
+            problems.append(f"--set {assignment!r} is not field=value of a setting in docs/policy.md")
+            continue
+        try:
+            if part:
+                changes[head] = {**changes.get(head, {}), part: text or None}
+            else:
+                changes[head] = parse_setting(setting, text)
+        except ValueError as error:
+            problems.append(f"--set {name} {error}")
+    if problems:
+        raise ConfigurationError("; ".join(problems), details={"errors": problems})
+    return changes
