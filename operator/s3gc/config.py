@@ -60,17 +60,28 @@ _IPV4 = re.compile(r"^\d{1,3}(\.\d{1,3}){3}$")
 _DAILY = re.compile(r"^([01]\d|2[0-3]):([0-5]\d)$")
 _NAME = re.compile(r"^[a-zA-Z0-9]([a-zA-Z0-9._-]{0,126}[a-zA-Z0-9])?$")
 _SCHEMES = {
-    "postgresql": "postgresql", "postgres": "postgresql", "postgresql+asyncpg": "postgresql",
-    "postgresql+psycopg": "postgresql", "postgresql+psycopg2": "postgresql",
-    "mysql": "mysql", "mariadb": "mysql", "mysql+asyncmy": "mysql", "mysql+aiomysql": "mysql",
-    "mysql+pymysql": "mysql", "mariadb+asyncmy": "mysql", "mariadb+pymysql": "mysql",
-    "sqlite": "sqlite", "sqlite+aiosqlite": "sqlite",
+    "postgresql": "postgresql",
+    "postgres": "postgresql",
+    "postgresql+asyncpg": "postgresql",
+    "postgresql+psycopg": "postgresql",
+    "postgresql+psycopg2": "postgresql",
+    "mysql": "mysql",
+    "mariadb": "mysql",
+    "mysql+asyncmy": "mysql",
+    "mysql+aiomysql": "mysql",
+    "mysql+pymysql": "mysql",
+    "mariadb+asyncmy": "mysql",
+    "mariadb+pymysql": "mysql",
+    "sqlite": "sqlite",
+    "sqlite+aiosqlite": "sqlite",
 }
 
 
 def _camel(name: str) -> str:
     head, *rest = name.split("_")
-    return head + "".join({"url": "URL", "urls": "URLs", "id": "ID"}.get(part, part.capitalize()) for part in rest)
+    return head + "".join(
+        {"url": "URL", "urls": "URLs", "id": "ID"}.get(part, part.capitalize()) for part in rest
+    )
 
 
 class _Value(BaseModel):
@@ -136,7 +147,9 @@ def _prefix(value: str) -> str:
     if len(value.encode()) > 1024:
         raise ValueError(f"prefix is longer than a key may be (1,024 bytes): {value[:60]!r}…")
     if value.startswith("/"):
-        raise ValueError(f"prefix {value!r} starts with '/'; keys in a bucket do not: write {value.lstrip('/')!r}")
+        raise ValueError(
+            f"prefix {value!r} starts with '/'; keys in a bucket do not: write {value.lstrip('/')!r}"
+        )
     return value
 
 
@@ -166,7 +179,9 @@ class ColumnConfig(_Value):
         if (self.name is None) == (self.template is None):
             raise ValueError("give exactly one of name (a column) and template (a key composed of columns)")
         if self.template is not None and not self.template_columns:
-            raise ValueError(f"template {self.template!r} has no {{column}} in it; use a query for constant keys")
+            raise ValueError(
+                f"template {self.template!r} has no {{column}} in it; use a query for constant keys"
+            )
         return self
 
     @property
@@ -198,7 +213,7 @@ class TableConfig(_Value):
     @classmethod
     def _names(cls, value: object) -> object:
         if isinstance(value, str):
-            raise ValueError("columns is a list of columns, not one string")  # noqa: TRY004  pydantic reports it
+            raise ValueError("columns is a list of columns, not one string")
         if isinstance(value, (list, tuple)):
             return tuple({"name": item} if isinstance(item, str) else item for item in value)
         return value
@@ -250,9 +265,13 @@ class SourceConfig(_Value):
             except ValueError as error:
                 raise ValueError(f"derivative {template!r}: {error}") from None
             if not fields:
-                raise ValueError(f"derivative {template!r} names no part of its parent; use {{key}} or {{stem}}…{{ext}}")
+                raise ValueError(
+                    f"derivative {template!r} names no part of its parent; use {{key}} or {{stem}}…{{ext}}"
+                )
             if fields - known:
-                raise ValueError(f"derivative {template!r} has unknown parts {sorted(fields - known)}; known: {sorted(known)}")
+                raise ValueError(
+                    f"derivative {template!r} has unknown parts {sorted(fields - known)}; known: {sorted(known)}"
+                )
         return value
 
     @property
@@ -284,7 +303,9 @@ def _check_database_url(url: str) -> None:
     scheme = url.partition(":")[0].lower()
     if "://" not in url or scheme not in _SCHEMES:
         shown = scheme if "://" in url else "(no scheme)"
-        raise ValueError(f"database URL has scheme {shown!r}; use postgresql://, mysql:// (also mariadb://) or sqlite:///path")
+        raise ValueError(
+            f"database URL has scheme {shown!r}; use postgresql://, mysql:// (also mariadb://) or sqlite:///path"
+        )
 
 
 class Limits(_Value):
@@ -314,7 +335,9 @@ class S3GCConfig(BaseModel):
 
     # --- the bucket and the scope in it
     bucket: str
-    name: str = ""  # of the policy; default: the bucket's. Chooses the scope in a vault that several policies share.
+    name: str = (
+        ""  # of the policy; default: the bucket's. Chooses the scope in a vault that several policies share.
+    )
     region: str = "us-east-1"
     endpoint_url: str | None = None
     path_style: bool | None = None  # None: path style for a custom endpoint, virtual hosts for AWS
@@ -356,7 +379,9 @@ class S3GCConfig(BaseModel):
 
     # --- how much of the machine and the store it may use
     concurrency: int = Field(default=32, ge=1, le=512)  # requests in flight
-    requests_per_second: float | None = Field(default=None, gt=0)  # None: only the store's own SlowDown limits
+    requests_per_second: float | None = Field(
+        default=None, gt=0
+    )  # None: only the store's own SlowDown limits
     memory_limit_mb: int = Field(default=512, ge=64)  # of the join; the process needs about 600 MB more
     work_dir: str | None = None  # default: a folder of its own under the system's temporary directory
     pack_size_bytes: int = Field(default=64 * 1024 * 1024, ge=64 * 1024)
@@ -387,10 +412,12 @@ class S3GCConfig(BaseModel):
         if value is None:
             return {}
         if not isinstance(value, dict):
-            raise ValueError('tables is a mapping of table to columns: {"users": ["avatar_url"]}')  # noqa: TRY004  pydantic reports it
+            raise ValueError('tables is a mapping of table to columns: {"users": ["avatar_url"]}')
         for table, columns in value.items():
             if isinstance(columns, str) or not isinstance(columns, (list, tuple)) or not columns:
-                raise ValueError(f'tables["{table}"] is a non-empty list of columns: {{"{table}": ["avatar_url"]}}')
+                raise ValueError(
+                    f'tables["{table}"] is a non-empty list of columns: {{"{table}": ["avatar_url"]}}'
+                )
             if not all(isinstance(column, str) and column for column in columns):
                 raise ValueError(f'tables["{table}"] has a column that is not a non-empty string')
         return value
@@ -412,7 +439,9 @@ class S3GCConfig(BaseModel):
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"{redact(value)!r} is not an endpoint: write http://host:port or https://host")
         if parts.username or parts.password:
-            raise ValueError("an endpoint carries no credentials; use AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+            raise ValueError(
+                "an endpoint carries no credentials; use AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            )
         if parts.path.strip("/") or parts.query:
             raise ValueError(f"{value!r} has a path or query; an endpoint is only scheme, host and port")
         return value.rstrip("/")
@@ -456,7 +485,9 @@ class S3GCConfig(BaseModel):
 
             CronSim(text, datetime(2024, 1, 1, tzinfo=UTC))
         except CronSimError as error:
-            raise ValueError(f'{value!r} is not a schedule: write "HH:MM" (daily) or five cron fields ({error})') from None
+            raise ValueError(
+                f'{value!r} is not a schedule: write "HH:MM" (daily) or five cron fields ({error})'
+            ) from None
         return text
 
     @field_validator("time_zone")
@@ -467,23 +498,37 @@ class S3GCConfig(BaseModel):
         try:
             ZoneInfo(value)
         except (KeyError, ValueError, OSError):
-            raise ValueError(f"{value!r} is not a time zone of the IANA database, such as Europe/Berlin") from None
+            raise ValueError(
+                f"{value!r} is not a time zone of the IANA database, such as Europe/Berlin"
+            ) from None
         return value
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
         errors: list[str] = []
-        if self.cdc_backend is not None and self.cdc_connection_url is None and self.database_url is None and not self.sources:
+        if (
+            self.cdc_backend is not None
+            and self.cdc_connection_url is None
+            and self.database_url is None
+            and not self.sources
+        ):
             errors.append("cdc_backend is set without cdc_connection_url")
         names = [source.name for source in self.sources]
-        errors.extend(f"two sources are named {name!r}" for name in sorted({n for n in names if names.count(n) > 1}))
-        for excluded in self.exclude_prefixes:
-            if excluded == "":
-                errors.append("exclude_prefixes contains the empty prefix, which excludes everything")
+        errors.extend(
+            f"two sources are named {name!r}" for name in sorted({n for n in names if names.count(n) > 1})
+        )
+        if "" in self.exclude_prefixes:
+            errors.append("exclude_prefixes contains the empty prefix, which excludes everything")
         if self.vault_path.startswith("s3://"):
             bucket, _, prefix = self.vault_path.removeprefix("s3://").partition("/")
-            if bucket == self.bucket and self.vault_endpoint_url in (None, self.endpoint_url) and not prefix.strip("/"):
-                errors.append("the vault is the root of the bucket itself; give it a prefix or, better, another bucket")
+            if (
+                bucket == self.bucket
+                and self.vault_endpoint_url in (None, self.endpoint_url)
+                and not prefix.strip("/")
+            ):
+                errors.append(
+                    "the vault is the root of the bucket itself; give it a prefix or, better, another bucket"
+                )
         if errors:
             raise ValueError("; ".join(errors))
         return self
@@ -512,7 +557,7 @@ class S3GCConfig(BaseModel):
 
     @property
     def effective_sources(self) -> tuple[SourceConfig, ...]:
-        """All sources: `sources`, and one made of `tables` with `database_url`, `cdc_connection_url` or $DATABASE_URL."""
+        """`sources`, and before them one made of `tables` with `database_url`, `cdc_connection_url` or $DATABASE_URL."""
         if not self.tables:
             return self.sources
         url = self.database_url or self.cdc_connection_url

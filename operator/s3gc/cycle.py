@@ -1,8 +1,9 @@
 """One cycle as a story: lock, recover, preflight, list, read, join, heal, plan, guard, sweep, check, result.
 
 The order is the design's, and the safety argument rests on it: objects are listed *before* references are read, so an
-object that is new to the references is too young for the listing, and everything that is swept is verified, journaled and
-checked again by `sweep`. An error before the sweep deletes nothing and is raised; from the sweep on there is a result.
+object that is new to the references is too young for the listing, and everything that is swept is verified, journaled
+and checked again by `sweep`. An error before the sweep deletes nothing and is raised; from the sweep on there is a
+result.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import contextlib
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -48,7 +49,6 @@ from s3gc.vault.lock import ScopeLock, hold_scope
 from s3gc.vault.operations import Operation, OperationRecord
 from s3gc.vault.records import PlannedObject
 from s3gc.vault.state import ScopeState
-from s3gc.vault.vault import Scope
 
 __all__ = ["get_metrics", "run_gc_cycle"]
 
@@ -200,7 +200,9 @@ class _Cycle:
                     "`s3gc operations` lists them"
                 )
             if not await operation.plan_exists():
-                raise ConfigurationError(f"operation {operation_id!r} has no plan to resume; start a new cycle")
+                raise ConfigurationError(
+                    f"operation {operation_id!r} has no plan to resume; start a new cycle"
+                )
             return operation, await self._is_approved(operation), True
         if self.executing:
             youngest = datetime.now(UTC) - timedelta(hours=self.config.limits.max_plan_age_hours)
@@ -259,7 +261,9 @@ class _Cycle:
         hosts = {urlsplit(url).hostname for url in (self.bucket.endpoint, self.config.endpoint_url) if url}
         return ReferenceRules(
             bucket=self.config.bucket,
-            endpoint_hosts=frozenset(host.lower() for host in hosts if host and not host.endswith("amazonaws.com")),
+            endpoint_hosts=frozenset(
+                host.lower() for host in hosts if host and not host.endswith("amazonaws.com")
+            ),
             base_urls=tuple((base.url, base.key_prefix) for base in self.config.base_urls),
             foreign_hosts=frozenset(self.config.foreign_hosts),
             derivatives=source.derivatives,
@@ -467,7 +471,9 @@ class _Cycle:
         except Exception as error:  # noqa: BLE001  whatever it was: what is deleted must still be checked
             swept.stopped = "error"
             swept.errors.append(
-                error.message if isinstance(error, S3GCError) else f"unexpected {type(error).__name__}: {error}"
+                error.message
+                if isinstance(error, S3GCError)
+                else f"unexpected {type(error).__name__}: {error}"
             )
         self.facts.seconds.update(swept.seconds)
         if self.executing:
@@ -486,8 +492,12 @@ class _Cycle:
                 self.verifier,
                 versioned=status == "Enabled",
                 create_only=self.capabilities.create_only_put if self.capabilities else "unknown",
-                barrier_timeout_seconds=min(timeout, STOPPED_BARRIER_SECONDS) if self.stop.is_set() else timeout,
-                progress=lambda count: self.tell(Progress("Checking", deleted=count, total=self.facts.swept.deleted)),
+                barrier_timeout_seconds=min(timeout, STOPPED_BARRIER_SECONDS)
+                if self.stop.is_set()
+                else timeout,
+                progress=lambda count: self.tell(
+                    Progress("Checking", deleted=count, total=self.facts.swept.deleted)
+                ),
             )
             if await operation.journal_groups() and self.facts.checked.verified:
                 await operation.write_manifest()
@@ -577,7 +587,7 @@ class _Cycle:
     # --- small things
 
     @contextlib.contextmanager
-    def _phase(self, name: str):  # type: ignore[no-untyped-def]  # noqa: ANN202  a context manager
+    def _phase(self, name: str) -> Iterator[None]:
         began = time.monotonic()
         try:
             yield

@@ -1,7 +1,7 @@
-"""What is open while s3gc runs: the vault, the bucket, the scope. Made once, used by any number of cycles, closed once.
+"""What is open while s3gc runs: the vault, the bucket, the scope. Made once, used by any number of cycles.
 
-The dictionary is public (`state["vault_db_path"]`); everything behind it is not. Databases are not kept open in it: each
-cycle connects for itself, so that an idle application holds no session.
+The dictionary is public (`state["vault_db_path"]`); everything behind it is not. Databases are not kept open in it:
+each cycle connects for itself, so that an idle application holds no session.
 """
 
 from __future__ import annotations

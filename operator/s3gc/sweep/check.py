@@ -3,8 +3,8 @@
 Why this makes a deletion safe: a transaction that wrote a reference before the deletion either had committed when the
 group was verified (then the key was not deleted) or was still open. The barrier waits until every transaction that was
 writing the watched tables is over; what it committed is then visible to a fresh read, and each deleted key is asked for
-once more. So a key that any of them references is found here, and it is back before the cycle ends. Change capture would
-find it sooner, not more surely. What stays open is a writer that looked at the object before the deletion and begins
+once more. So a key that any of them references is found here, and it is back before the cycle ends. Change capture
+would find it sooner, not more surely. What stays open is a writer that looked at the object before the deletion and begins
 its transaction after the barrier; later cycles heal that (`sweep.heal`).
 """
 
@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from s3gc.backup.restore import bring_back
+from s3gc.backup.bringing import bring_back
 from s3gc.exceptions import S3GCError
 from s3gc.store.bucket import Bucket
 from s3gc.sweep.verify import Verifier
@@ -77,7 +77,14 @@ async def check_operation(
         result.late.update(late)
         found = [entries[key] for key in late]
         await bring_back_all(
-            bucket, vault, operation, found, result, reasons=late, versioned=versioned, create_only=create_only
+            bucket,
+            vault,
+            operation,
+            found,
+            result,
+            reasons=late,
+            versioned=versioned,
+            create_only=create_only,
         )
         if progress is not None:
             progress(result.checked)

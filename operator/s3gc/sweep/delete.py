@@ -29,7 +29,16 @@ from s3gc.store.probe import Capabilities
 from s3gc.store.types import ObjectVersion
 from s3gc.vault.records import BackupEntry
 
-__all__ = ["Deleted", "Deletion", "Kept", "Method", "choose_method", "delete_object", "hidden_by_marker", "is_version"]
+__all__ = [
+    "Deleted",
+    "Deletion",
+    "Kept",
+    "Method",
+    "choose_method",
+    "delete_object",
+    "hidden_by_marker",
+    "is_version",
+]
 
 
 class Method(StrEnum):
@@ -75,8 +84,8 @@ def choose_method(capabilities: Capabilities, config: S3GCConfig) -> Method:
             return Method.MARKER_CONDITIONAL
         if not capabilities.remove_version:
             raise _refused(
-                f"{where} is versioned, but its store ignores If-Match on DELETE and these credentials may not remove a "
-                "delete marker again, so a newer upload hidden by mistake could not be uncovered",
+                f"{where} is versioned, but its store ignores If-Match on DELETE and these credentials may not remove "
+                "a delete marker again, so a newer upload hidden by mistake could not be uncovered",
                 "grant s3:DeleteObjectVersion (used only on our own markers)",
             )
         return Method.MARKER
@@ -84,7 +93,9 @@ def choose_method(capabilities: Capabilities, config: S3GCConfig) -> Method:
         return Method.CONDITIONAL
     if config.deletion.condition is DeletionCondition.BEST_EFFORT:
         return Method.BEST_EFFORT
-    seen = {"ignored": "ignores", "refused": "refuses"}.get(capabilities.delete_if_match, "was not seen to honour")
+    seen = {"ignored": "ignores", "refused": "refuses"}.get(
+        capabilities.delete_if_match, "was not seen to honour"
+    )
     raise _refused(
         f"{where} is not versioned and its store {seen} If-Match on DELETE, so an upload that replaces an object just "
         "before its deletion would be destroyed",
@@ -96,7 +107,9 @@ def _refused(what: str, way_on: str) -> RefusedError:
     return RefusedError(f"{what}. The way on: {way_on}.", details={"guard": "deletion", "way_on": way_on})
 
 
-async def delete_object(bucket: Bucket, entry: BackupEntry, method: Method, *, fence_time: datetime) -> Deletion:
+async def delete_object(
+    bucket: Bucket, entry: BackupEntry, method: Method, *, fence_time: datetime
+) -> Deletion:
     """Delete `entry`'s object by `method`. `fence_time` is the store's own time from before this group's deletes."""
     ways: dict[Method, Callable[[Bucket, BackupEntry, datetime], Awaitable[Deletion]]] = {
         Method.MARKER_CONDITIONAL: lambda b, e, t: _by_marker(b, e, t, conditional=True),
@@ -113,7 +126,9 @@ def is_version(entry: BackupEntry, version: ObjectVersion) -> bool:
     if version.is_marker or version.etag != entry.etag or version.size != entry.size:
         return False
     if entry.version_id is None or entry.version_id == "null":
-        same_second = version.last_modified.replace(microsecond=0) == entry.last_modified.replace(microsecond=0)
+        same_second = version.last_modified.replace(microsecond=0) == entry.last_modified.replace(
+            microsecond=0
+        )
         return version.version_id in ("", "null") and same_second
     return version.version_id == entry.version_id
 
@@ -125,7 +140,9 @@ def hidden_by_marker(versions: list[ObjectVersion]) -> tuple[ObjectVersion, Obje
     return versions[0], versions[1] if len(versions) > 1 else None
 
 
-async def _by_marker(bucket: Bucket, entry: BackupEntry, fence_time: datetime, *, conditional: bool) -> Deletion:
+async def _by_marker(
+    bucket: Bucket, entry: BackupEntry, fence_time: datetime, *, conditional: bool
+) -> Deletion:
     try:
         # Conditional or not, a DELETE without a version id only adds a marker here: repeating the *question* below is
         # safe, repeating the DELETE is not needed, because the versions tell what happened.
@@ -139,8 +156,10 @@ async def _by_marker(bucket: Bucket, entry: BackupEntry, fence_time: datetime, *
     versions = await bucket.versions(entry.key)
     hidden = hidden_by_marker(versions)
     if hidden is None:
-        if answer is not None and answer.version_id and any(
-            v.is_marker and v.version_id == answer.version_id for v in versions
+        if (
+            answer is not None
+            and answer.version_id
+            and any(v.is_marker and v.version_id == answer.version_id for v in versions)
         ):
             # Our marker is there, no longer latest: somebody uploaded above it. That upload is visible and untouched.
             return Kept("replaced", "uploaded again just after the marker")
@@ -188,4 +207,8 @@ async def _by_head(bucket: Bucket, entry: BackupEntry, _fence_time: datetime) ->
     except StoreError as error:
         if error.details.get("status") in (400, 403, 405):
             return Kept("refused by the store", error.message)
-    return Deleted() if await bucket.head(entry.key) is None else Kept("still there", "uploaded again, or not deleted")
+    return (
+        Deleted()
+        if await bucket.head(entry.key) is None
+        else Kept("still there", "uploaded again, or not deleted")
+    )

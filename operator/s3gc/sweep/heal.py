@@ -57,7 +57,14 @@ async def heal(
             operation = vault.operation(operation_id)
             entries = [entry async for entry in operation.entries(keys=keys)]
             await bring_back_all(
-                bucket, vault, operation, entries, result, reasons=reasons, versioned=versioned, create_only=create_only
+                bucket,
+                vault,
+                operation,
+                entries,
+                result,
+                reasons=reasons,
+                versioned=versioned,
+                create_only=create_only,
             )
     return result
 
@@ -65,7 +72,9 @@ async def heal(
 async def _deleted_keys(vault: Vault, scope: Scope, except_operation: str) -> AsyncIterator[dict[str, str]]:
     """Yield bounded maps of deleted key -> newest operation that deleted it."""
     owners: dict[str, str] = {}
-    for record in await vault.operations(scope_id=scope.id):  # newest first: its copy is the last that was there
+    for record in await vault.operations(
+        scope_id=scope.id
+    ):  # newest first: its copy is the last that was there
         if record.journal == "none" or record.id == except_operation:
             continue
         async for entry in _entries(vault.operation(record.id)):
@@ -92,5 +101,7 @@ async def read_values(column: ReadColumn) -> AsyncIterator[list[object]]:
                 values = batch.column(0).to_pylist()
                 if batch.column(1).true_count:
                     flags = batch.column(1).to_pylist()
-                    values = [PrefixReference(v) if flag else v for v, flag in zip(values, flags, strict=True)]
+                    values = [
+                        PrefixReference(v) if flag else v for v, flag in zip(values, flags, strict=True)
+                    ]
                 yield values

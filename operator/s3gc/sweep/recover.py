@@ -35,7 +35,9 @@ async def uncover_newer_versions(bucket: Bucket, operation: Operation) -> int:
     Only markers younger than the operation count, so an application's own earlier deletion is left alone.
     """
     record = await operation.record()
-    oldest = record.started_at - timedelta(minutes=5)  # the store's clock against ours: generous, it only looks wider
+    oldest = record.started_at - timedelta(
+        minutes=5
+    )  # the store's clock against ours: generous, it only looks wider
     removed: list[AuditRecord] = []
     for group in await operation.journal_groups():
         for entry in await operation.read_journal(group):
@@ -109,7 +111,9 @@ async def close_operation(
             )
         )
     outcome = record.outcome or Outcome.PARTIALLY_FAILED
-    await operation.update(journal="closed", outcome=outcome, completed_at=record.completed_at or datetime.now(UTC))
+    await operation.update(
+        journal="closed", outcome=outcome, completed_at=record.completed_at or datetime.now(UTC)
+    )
     return result
 
 

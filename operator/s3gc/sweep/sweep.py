@@ -1,8 +1,8 @@
 """Sweep a plan in groups, a small canary group first; each group is durable before the next begins.
 
 The order inside a group is what makes it safe, and none of it may be moved: the catalog is as it was (fence), the bytes
-are in the vault and were read back, the databases still name none of the keys, the intent is durable in the journal, and
-only then are the objects deleted. Whatever ends the sweep early (an error, a stop, a deadline, a cancellation), the
+are in the vault and were read back, the databases still name none of the keys, the intent is durable in the journal,
+and only then are the objects deleted. Whatever ends the sweep early (an error, a stop, a deadline, a cancellation), the
 caller still runs `sweep.check` over the journal.
 """
 
@@ -66,6 +66,13 @@ class SweepContext:
     progress: Callable[[Progress], None]
 
 
+@dataclass(slots=True)
+class _Size:
+    """How many objects the next group has; it changes while groups are being cut."""
+
+    now: int
+
+
 async def sweep(
     context: SweepContext, plan: AsyncIterator[Sequence[PlannedObject]], total: int, result: SweepResult
 ) -> None:
@@ -73,9 +80,9 @@ async def sweep(
 
     Ends early, with `result.stopped` saying why, on a stop request, a deadline, a lost lock or an error.
     """
-    size = context.config.canary_objects
+    size = _Size(context.config.canary_objects)
     number = await context.operation.next_group()
-    async for group in _regrouped(plan, lambda: size):
+    async for group in _regrouped(plan, size):
         if reason := await _why_stop(context):
             result.stopped = reason
             return
@@ -94,7 +101,7 @@ async def sweep(
         number = await context.operation.next_group()
         # A rescan costs the same for one key as for many: grow until verifying is a small share of the time.
         wanted = int(len(group) * max(verify / others / VERIFY_SHARE, 1.0))
-        size = max(context.config.group_objects, min(MAX_GROUP, wanted))
+        size.now = max(context.config.group_objects, min(MAX_GROUP, wanted))
 
 
 async def _why_stop(context: SweepContext) -> str:
@@ -129,7 +136,9 @@ async def _group(
                     audit.append(_record(context, planned, "would_delete", "unreferenced"))
             return
         with _timed(result, "BackingUp"):
-            backup = await back_up(context.bucket, context.vault, context.operation, number, swept, context.config)
+            backup = await back_up(
+                context.bucket, context.vault, context.operation, number, swept, context.config
+            )
         for planned in swept:
             if planned.key in backup.skipped:
                 _keep(context, audit, result, planned, *backup.skipped[planned.key])
@@ -185,7 +194,9 @@ async def _delete_all(
                 result.deleted += 1
                 result.deleted_bytes += entry.size
                 audit.append(
-                    _record(context, entry, "deleted", "unreferenced", marker_version_id=outcome.marker_version_id)
+                    _record(
+                        context, entry, "deleted", "unreferenced", marker_version_id=outcome.marker_version_id
+                    )
                 )
             elif isinstance(outcome, Kept):
                 _keep(context, audit, result, entry, outcome.reason, outcome.detail)
@@ -215,14 +226,13 @@ def _unlocked(
 
 
 async def _regrouped(
-    plan: AsyncIterator[Sequence[PlannedObject]], size: Callable[[], int]
+    plan: AsyncIterator[Sequence[PlannedObject]], size: _Size
 ) -> AsyncIterator[list[PlannedObject]]:
     pending: list[PlannedObject] = []
     async for batch in plan:
         pending.extend(batch)
-        while len(pending) >= size():
-            count = size()
-            group, pending = pending[:count], pending[count:]
+        while len(pending) >= size.now:
+            group, pending = pending[: size.now], pending[size.now :]
             yield group
     if pending:
         yield pending
@@ -275,5 +285,3 @@ class _timed:  # noqa: N801  reads as a statement
 
     def __exit__(self, *_: object) -> None:
         self._result.seconds[self._phase] += time.monotonic() - self._began
-
-

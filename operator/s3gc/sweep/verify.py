@@ -54,9 +54,9 @@ class Verifier:
         for watched in self._watched:
             if await watched.source.fingerprint() != watched.fingerprint:
                 raise RefusedError(
-                    f"the catalog of source {watched.source.name!r} ({watched.source.location}) changed while the cycle "
-                    "ran (a column, table or partition was added, dropped, renamed or swapped); deletions of this cycle "
-                    "have stopped, and the next cycle reads everything anew",
+                    f"the catalog of source {watched.source.name!r} ({watched.source.location}) changed while the "
+                    "cycle ran (a column, table or partition was added, dropped, renamed or swapped); deletions of this "
+                    "cycle have stopped, and the next cycle reads everything anew",
                     details={"guard": "schema_changed", "source": watched.source.name},
                 )
 
@@ -81,7 +81,9 @@ class Verifier:
     @staticmethod
     async def _query(watched: _Watched, keys: Sequence[str]) -> dict[str, str]:
         # A derivative lives with its parent, so the parents are asked for as well.
-        templates = {template for column in watched.preflight.columns for template in column.rules.derivatives}
+        templates = {
+            template for column in watched.preflight.columns for template in column.rules.derivatives
+        }
         if not keys:
             return {}
         origins: dict[str, list[str]] = {}
