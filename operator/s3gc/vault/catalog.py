@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -143,14 +143,19 @@ async def index_operation(db: aiosqlite.Connection, operation: Operation) -> Non
     await db.commit()
 
 
-async def rebuild(db: aiosqlite.Connection, vault: Vault) -> int:
-    """Fill the catalog anew from every operation of the vault; return how many there are."""
+async def rebuild(
+    db: aiosqlite.Connection, vault: Vault, progress: Callable[[int], None] | None = None
+) -> int:
+    """Fill the catalog anew from every operation of the vault; return how many there are. `progress` gets
+    the number of operations done."""
     await db.execute("DELETE FROM operations")
     await db.execute("DELETE FROM objects")
     await db.commit()
     identifiers = await vault.operation_ids()
-    for operation_id in identifiers:
+    for done, operation_id in enumerate(identifiers, start=1):
         await index_operation(db, vault.operation(operation_id))
+        if progress is not None:
+            progress(done)
     return len(identifiers)
 
 

@@ -13,10 +13,9 @@ import logging
 from datetime import UTC, datetime
 from typing import Any
 
-from s3gc.store.bucket import Bucket
-
 from s3gc.config import RESERVED_PREFIX
 from s3gc.exceptions import RefusedError, StoreError
+from s3gc.store.bucket import Bucket
 from s3gc.vault.scopes import Scope, find_overlap
 
 __all__ = ["CLAIMS_PREFIX", "claim", "claim_key", "release_claim"]

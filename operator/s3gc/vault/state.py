@@ -27,7 +27,7 @@ from s3gc.vault.scopes import Scope
 if TYPE_CHECKING:
     from s3gc.vault.vault import Vault
 
-__all__ = ["HOLDS_SCHEMA", "MATURITY_SCHEMA", "Hold", "ScopeState"]
+__all__ = ["HOLDS_SCHEMA", "MATURITY_SCHEMA", "Hold", "HoldBatches", "ScopeState"]
 
 _TIME = pa.timestamp("us", tz="UTC")
 
@@ -58,6 +58,38 @@ class Hold:
     until: datetime
     operation_id: str
     reason: str
+
+
+class HoldBatches:
+    """Collects keys to be held until one time for one reason, as a table: a million keys are their own
+    bytes."""
+
+    _BATCH = 10_000
+
+    def __init__(self, until: datetime, operation_id: str, reason: str) -> None:
+        self._rest = (until, operation_id, reason)
+        self._keys: list[str] = []
+        self._tables: list[pa.Table] = []
+
+    def add(self, key: str) -> None:
+        self._keys.append(key)
+        if len(self._keys) >= self._BATCH:
+            self._flush()
+
+    def table(self) -> pa.Table:
+        """Everything added so far, of `HOLDS_SCHEMA`."""
+        self._flush()
+        return pa.concat_tables([HOLDS_SCHEMA.empty_table(), *self._tables])
+
+    def _flush(self) -> None:
+        rest = [
+            pa.repeat(pa.scalar(v, f.type), len(self._keys))
+            for v, f in zip(self._rest, list(HOLDS_SCHEMA)[1:], strict=True)
+        ]
+        self._tables.append(
+            pa.Table.from_arrays([pa.array(self._keys, pa.string()), *rest], schema=HOLDS_SCHEMA)
+        )
+        self._keys = []
 
 
 class ScopeState:
@@ -122,7 +154,12 @@ class ScopeState:
     async def add_holds(self, holds: Iterable[Hold], now: datetime | None = None) -> None:
         """Add holds, durably; the later end counts for a key that has one, and holds that are over are
         dropped."""
-        added = pa.Table.from_pylist([asdict(hold) for hold in holds], schema=HOLDS_SCHEMA)
+        await self.add_hold_table(
+            pa.Table.from_pylist([asdict(hold) for hold in holds], schema=HOLDS_SCHEMA), now
+        )
+
+    async def add_hold_table(self, added: pa.Table, now: datetime | None = None) -> None:
+        """As `add_holds`, for many: a table of `HOLDS_SCHEMA` (see `HoldBatches`)."""
         if not added.num_rows:
             return
         existing = await self.holds(now)

@@ -11,11 +11,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from s3gc.store.storage import open_storage
 from ulid import ULID
 
 from s3gc.config import S3GCConfig
 from s3gc.exceptions import RefusedError, VaultCorruptedError, VaultError
+from s3gc.store.storage import open_storage
 from s3gc.store.types import Storage
 from s3gc.vault import layout
 from s3gc.vault.operations import Operation, OperationRecord

@@ -1,0 +1,296 @@
+"""Bring one object back without ever covering something newer.
+
+The order, and why each step loses nothing:
+
+1. Versioned, and a delete marker is latest above exactly the version that was recorded: that marker is
+   removed by its version id. No byte moves; removing a marker never removes data.
+2. Something is there: it is left alone, whatever it is.
+3. Nothing is there: the object is written with ``If-None-Match: *``, so whoever uploads at the same moment
+   wins. Where a store refuses that above a delete marker (versitygw answers 412), it is written without the
+   condition, which in a versioned bucket destroys nothing, and the versions then tell whether an upload
+   slipped in between: it would lie between the marker and ours, and ours is removed again by its version id.
+
+Bytes are proven before a store can complete the object (see `reading`), and what the store made of the
+headers is compared afterwards: some drop a storage class or an encryption silently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import Literal
+
+from s3gc.backup.headers import comparable_etags, grants_in, headers_for, lost_in, part_size_of
+from s3gc.backup.packs import PART_BYTES
+from s3gc.backup.reading import read_object
+from s3gc.exceptions import AccessDeniedError, RestoreError, StoreError
+from s3gc.store.bucket import Bucket
+from s3gc.store.types import ObjectHead, ObjectVersion, PutAnswer
+from s3gc.vault.records import BackupEntry
+from s3gc.vault.vault import Vault
+
+__all__ = ["Brought", "bring_back", "is_recorded_version", "write_back"]
+
+Brought = Literal["restored_marker", "restored", "present"]
+
+_LARGEST_PUT = 5 * 1024**3
+
+
+async def bring_back(
+    bucket: Bucket,
+    vault: Vault,
+    entry: BackupEntry,
+    *,
+    versioned: bool,
+    create_only: str = "honoured",
+    marker_version_id: str | None = None,
+    key: str | None = None,
+    notes: list[str] | None = None,
+) -> Brought:
+    """Bring `entry`'s object back and verify it; return how, or "present" when something was there and was
+    left.
+
+    `versioned` says that the bucket has versioning Enabled. `create_only` is what the probe saw
+    (`Capabilities`); with "refused" the write goes without its condition, directly after a HEAD.
+    `marker_version_id` is our own marker where the audit knows it: another one is then not removed. `key`
+    is another place than the original (then versions are not looked at). What came back other than it was
+    is appended to `notes`.
+
+    Raises RestoreError; VaultCorruptedError for damaged bytes, StoreError for a store that failed. It can
+    be repeated.
+    """
+    place = entry.key if key is None else key
+    noted = notes if notes is not None else []
+    if versioned and key is None:
+        uncovered = await _uncover(bucket, entry, marker_version_id)
+        if uncovered is not None:
+            return uncovered
+    if await bucket.head(place) is not None:
+        return "present"
+    is_original = key is None
+    answer = await write_back(
+        bucket,
+        vault,
+        entry,
+        place,
+        create_only=create_only != "refused",
+        is_original=is_original,
+        notes=noted,
+    )
+    if answer is None:
+        head = await bucket.head(place)
+        if head is not None:
+            # Either somebody was faster, or this is our own first attempt whose answer was lost.
+            return "restored" if head.size == entry.size and head.etag == entry.etag else "present"
+        if not versioned:
+            raise RestoreError(
+                f"bucket {bucket.name!r}: the store refuses to create key {place!r} although nothing is "
+                "there (412). Try again"
+            )
+        return await _write_over_marker(bucket, vault, entry, place, is_original=is_original, notes=noted)
+    await _verify(bucket, entry, place, answer, noted)
+    return "restored"
+
+
+def is_recorded_version(entry: BackupEntry, version: ObjectVersion) -> bool:
+    """Whether `version` is the one that was backed up. The version of before versioning is "null" in a
+    listing of versions and may have no id elsewhere; then ETag, size and the whole second decide."""
+    if version.is_marker or version.etag != entry.etag or version.size != entry.size:
+        return False
+    if entry.version_id in (None, "null"):
+        is_same_second = version.last_modified.replace(microsecond=0) == entry.last_modified.replace(
+            microsecond=0
+        )
+        return version.version_id in ("", "null") and is_same_second
+    return version.version_id == entry.version_id
+
+
+async def _uncover(bucket: Bucket, entry: BackupEntry, marker_version_id: str | None) -> Brought | None:
+    """Step 1; None when the object has to be written."""
+    versions = await bucket.versions(entry.key)
+    if not versions:
+        return None
+    marker = versions[0]
+    if not marker.is_marker:
+        return "present"
+    below = versions[1] if len(versions) > 1 else None
+    if below is None or below.is_marker:
+        return None
+    is_ours = marker_version_id in (None, marker.version_id)
+    if is_ours and is_recorded_version(entry, below):
+        try:
+            await bucket.delete(entry.key, version_id=marker.version_id)
+        except AccessDeniedError:
+            return None  # without the right to remove a marker the bytes are written anew
+        head = await bucket.head(entry.key)
+        if head is None:
+            raise RestoreError(
+                f"bucket {bucket.name!r}: the delete marker of key {entry.key!r} was removed, and the "
+                "object is still not "
+                "there; somebody deletes it at the same time. Try again"
+            )
+        return "restored_marker"
+    if marker_version_id == marker.version_id and below.last_modified > entry.last_modified:
+        # Our marker hides what was uploaded after the backup: that is the newer data, and it must be seen
+        # again.
+        await bucket.delete(entry.key, version_id=marker.version_id)
+        return "present"
+    return None
+
+
+async def _write_over_marker(
+    bucket: Bucket, vault: Vault, entry: BackupEntry, key: str, *, is_original: bool, notes: list[str]
+) -> Brought:
+    """Step 3 where the store takes a delete marker for an object."""
+    before = await bucket.versions(key)
+    if not before or not before[0].is_marker:
+        return "present"
+    marker = before[0].version_id
+    answer = await write_back(
+        bucket, vault, entry, key, create_only=False, is_original=is_original, notes=notes
+    )
+    if answer is None or not answer.version_id:
+        raise RestoreError(
+            f"bucket {bucket.name!r}: the store gave no version id for key {key!r}; look at its versions"
+        )
+    versions = await bucket.versions(key)
+    ours = next(
+        (index for index, version in enumerate(versions) if version.version_id == answer.version_id), None
+    )
+    if ours is None:
+        raise RestoreError(
+            f"bucket {bucket.name!r}: key {key!r} was written and is not among its versions; try again"
+        )
+    below = versions[ours + 1] if ours + 1 < len(versions) else None
+    if below is not None and below.version_id != marker:
+        await bucket.delete(
+            key, version_id=answer.version_id
+        )  # an upload slipped in: it is newer, and seen again now
+        return "present"
+    await _verify(bucket, entry, key, answer, notes)
+    return "restored"
+
+
+# --- writing
+
+
+async def write_back(
+    bucket: Bucket,
+    vault: Vault,
+    entry: BackupEntry,
+    key: str,
+    *,
+    create_only: bool,
+    is_original: bool,
+    notes: list[str],
+    if_match: str | None = None,
+) -> PutAnswer | None:
+    """Write the object with all that is recorded of it; None when the condition (`create_only`,
+    `if_match`) failed."""
+    is_multipart = entry.size > _LARGEST_PUT or (
+        "-" in entry.etag and entry.size > PART_BYTES and if_match is None
+    )
+    headers = headers_for(entry, is_original=is_original, is_multipart=is_multipart)
+    try:
+        return await _write(bucket, vault, entry, key, headers, is_multipart, create_only, if_match)
+    except StoreError as error:
+        grants = grants_in(headers)
+        if not grants or error.details.get("code") != "AccessControlListNotSupported":
+            raise
+        notes.append(f"{key!r}: the bucket takes no ACLs any more, the recorded one did not come back")
+        plain = {name: value for name, value in headers.items() if name not in grants}
+        return await _write(bucket, vault, entry, key, plain, is_multipart, create_only, if_match)
+
+
+async def _write(
+    bucket: Bucket,
+    vault: Vault,
+    entry: BackupEntry,
+    key: str,
+    headers: dict[str, str],
+    is_multipart: bool,
+    create_only: bool,
+    if_match: str | None,
+) -> PutAnswer | None:
+    async with aclosing(read_object(vault, entry)) as content:
+        if is_multipart:
+            if if_match is not None:
+                raise RestoreError(
+                    f"key {key!r} is larger than one PUT may be, so it cannot replace what is there"
+                )
+            return await _write_parts(bucket, entry, key, headers, content, create_only)
+        # Up to a part it is read, and so proven, as a whole, and its signature covers the bytes.
+        body = content if entry.size > PART_BYTES else b"".join([piece async for piece in content])
+        return await bucket.put(
+            key, body, size=entry.size, headers=headers, create_only=create_only, if_match=if_match
+        )
+
+
+async def _write_parts(
+    bucket: Bucket,
+    entry: BackupEntry,
+    key: str,
+    headers: dict[str, str],
+    content: AsyncGenerator[bytes, None],
+    create_only: bool,
+) -> PutAnswer | None:
+    """Upload in the parts that the original probably had, so that its ETag comes back too where that is
+    possible."""
+    size = part_size_of(entry)
+    upload = await bucket.create_multipart(key, headers=headers)
+    answer: PutAnswer | None = None
+    try:
+        parts: list[tuple[int, str]] = []
+        rest = _Rest(content)
+        for number, start in enumerate(range(0, entry.size, size), start=1):
+            length = min(size, entry.size - start)
+            body = rest.take(length)
+            sent = body if length > PART_BYTES else b"".join([piece async for piece in body])
+            parts.append((number, await bucket.upload_part(key, upload, number, sent, size=length)))
+        async for _ in content:
+            raise RestoreError(f"key {key!r}: the vault has more bytes than were recorded")
+        # Only here does an object come to be, and the generator has ended, so every byte of it was proven.
+        answer = await bucket.complete_multipart(key, upload, parts, create_only=create_only)
+    finally:
+        if answer is None:
+            await bucket.abort_multipart(key, upload)
+    return answer
+
+
+class _Rest:
+    """Cuts a stream into lengths, holding at most one piece of it."""
+
+    def __init__(self, content: AsyncGenerator[bytes, None]) -> None:
+        self._content = content
+        self._left = b""
+
+    async def take(self, length: int) -> AsyncIterator[bytes]:
+        while length:
+            piece = self._left or await anext(self._content, b"")
+            if not piece:
+                return
+            self._left = piece[length:]
+            piece = piece[:length]
+            length -= len(piece)
+            yield piece
+
+
+# --- verifying
+
+
+async def _verify(bucket: Bucket, entry: BackupEntry, key: str, answer: PutAnswer, notes: list[str]) -> None:
+    head: ObjectHead | None = await bucket.head(key)
+    if head is None:
+        raise RestoreError(
+            f"bucket {bucket.name!r}: key {key!r} was written and is not there; somebody deletes it at the "
+            "same time. Try again"
+        )
+    if head.etag != answer.etag:
+        return  # uploaded again directly after us: theirs is newer, and theirs to judge
+    if head.size != entry.size or (comparable_etags(entry, head) and head.etag != entry.etag):
+        raise RestoreError(
+            f"bucket {bucket.name!r}: key {key!r} came back with {head.size} bytes and ETag {head.etag}, "
+            "recorded were "
+            f"{entry.size} bytes and ETag {entry.etag}. The backup was proven, so ask the store"
+        )
+    notes.extend(f"{key!r}: {loss}" for loss in lost_in(entry, head))
