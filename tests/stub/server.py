@@ -20,6 +20,7 @@ import argparse
 import asyncio
 import hashlib
 import random
+import ssl
 import subprocess
 import sys
 from array import array
@@ -365,7 +366,7 @@ class _Connection(asyncio.Protocol):
 @asynccontextmanager
 async def start_stub(
     keys: Iterable[str | bytes] = (), *, bucket: str = BUCKET, page_size: int = 1000, echo_encoding: bool = True,
-    port: int = 0, keep_requests: bool = True,
+    port: int = 0, keep_requests: bool = True, tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Stub]:  # fmt: skip
     """Serve `keys` (text, or bytes of any kind) on 127.0.0.1 in this event loop."""
     ordered = sorted({key.encode() if isinstance(key, str) else key for key in keys})
@@ -374,8 +375,8 @@ async def start_stub(
     )
     stub.render()
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: _Connection(stub), "127.0.0.1", port)
-    stub.endpoint = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    server = await loop.create_server(lambda: _Connection(stub), "127.0.0.1", port, ssl=tls)
+    stub.endpoint = f"{'https' if tls else 'http'}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
         yield stub
     finally:
