@@ -34,7 +34,7 @@ from enum import Enum
 from urllib.parse import parse_qsl, quote
 from xml.sax.saxutils import escape
 
-__all__ = ["Fault", "Stub", "error", "million_keys", "start_stub", "start_stub_process"]
+__all__ = ["Fault", "Stub", "error", "million_keys", "serve_stub", "start_stub", "start_stub_process"]
 
 BUCKET = "stub-bucket"
 
@@ -374,6 +374,13 @@ async def start_stub(
         ordered, bucket, page_size=page_size, echo_encoding=echo_encoding, keep_requests=keep_requests
     )
     stub.render()
+    async with serve_stub(stub, port, tls):
+        yield stub
+
+
+@asynccontextmanager
+async def serve_stub(stub: Stub, port: int = 0, tls: ssl.SSLContext | None = None) -> AsyncIterator[Stub]:
+    """Serve a stub that is already rendered."""
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: _Connection(stub), "127.0.0.1", port, ssl=tls)
     stub.endpoint = f"{'https' if tls else 'http'}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
