@@ -65,7 +65,7 @@ def find(
         if pq.ParquetFile(left).metadata.num_rows:
             for path in _by_parents(session, left, columns, prefixes, work):
                 for batch in pq.ParquetFile(path).iter_batches(columns=["key"]):
-                    writer.write_batch(batch)
+                    writer.write_batch(pa.record_batch([batch.column(0)], schema=_KEYS))
             unsettled = _unsettled(session, columns, work)
             specs = [spec for spec, _ in unsettled]
             matchers = (
