@@ -15,6 +15,14 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 #: Categories that have no honest glyph of their own: control, format (bidi, zero width), surrogate, private,
 #: unassigned, line and paragraph separators.
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+#: From how many seconds on a span is counted in which unit.
+_SPANS = (
+    (2 * 365 * 86400, 365 * 86400, "y"),
+    (90 * 86400, 30 * 86400, "mo"),
+    (86400, 86400, "d"),
+    (3600, 3600, "h"),
+    (60, 60, "min"),
+)
 _ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\\": "\\\\"}
 
 
@@ -104,8 +112,8 @@ def ago(moment: datetime | None, now: datetime) -> str:
     seconds = abs(gap.total_seconds())
     if seconds < 60:
         return "in a moment" if future else "just now"
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size:
+    for least, size, unit in _SPANS:
+        if seconds >= least:
             text = f"{int(seconds // size)} {unit}"
             return f"in {text}" if future else f"{text} ago"
     return "just now"

@@ -1,0 +1,237 @@
+"""The page that a cycle leaves: self-contained, without a script, readable in ten years and by a screen
+reader.
+
+Keys, values and errors are other people's text: everything goes through jinja2's autoescape, keys also
+through `text.visible`, and the page forbids itself to load or run anything. What the page says comes from
+the result and the summary; only the arrangement is decided here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from s3gc.report import text
+from s3gc.report.charts import Part, bar, column, parts_of, stacked
+
+if TYPE_CHECKING:
+    from s3gc.report.summary import Bin, Summary
+    from s3gc.results import ColumnCoverage, GCResult, GuardReport
+
+__all__ = ["render_html"]
+
+_TEMPLATES = Path(__file__).with_name("templates")
+_TITLES = {
+    "Succeeded": "Succeeded",
+    "PartiallyFailed": "Partially failed",
+    "Refused": "Refused by a guard",
+    "AwaitingApproval": "Waits for approval",
+    "Failed": "Failed",
+    "Unknown": "Unknown",
+}
+_TONES = {"Succeeded": "good", "AwaitingApproval": "info", "Refused": "warn", "Unknown": "warn"}
+_MODES = {"dry_run": "Dry run", "audit_only": "Audit only", "execute": "Execute"}
+_PHASES = {
+    "Preflight": "Preflight",
+    "Recovering": "Recovering",
+    "Listing": "Listing objects",
+    "Reading": "Reading references",
+    "Joining": "Joining",
+    "Healing": "Healing",
+    "Planning": "Planning",
+    "BackingUp": "Backing up",
+    "Verifying": "Verifying",
+    "Deleting": "Deleting",
+    "Checking": "Checking",
+    "Finishing": "Finishing",
+}
+
+
+def render_html(result: GCResult, summary: Summary, *, now: datetime | None = None) -> str:
+    """Return the page for `result`; `summary` is of its plan or manifest. `now` is when the page is made
+    (UTC)."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        bytes=text.bytes_text,
+        count=text.count,
+        day=_day,
+        duration=text.duration,
+        money=text.money,
+        plural=text.plural,
+        visible=text.visible,
+        when=_when,
+    )
+    environment.globals.update(bar=bar, column=column, stacked=stacked, percent=text.percent, ago=text.ago)
+    return environment.get_template("report.html.j2").render(
+        result=result,
+        summary=summary,
+        now=now or datetime.now(UTC),
+        ended=result.completed_at or now or datetime.now(UTC),
+        title=_TITLES[result.outcome],
+        tone=_TONES.get(result.outcome, "bad"),
+        mode=_MODES[result.mode],
+        done=result.mode == "execute",
+        figures=list(_figures(result, summary)),
+        scope=_scope(result),
+        guards=sorted(result.guards, key=lambda guard: (not guard.tripped, guard.guard, guard.subject)),
+        guard_numbers=_guard_numbers,
+        coverage=[_Coverage(each) for each in result.coverage],
+        prefixes=_bars(summary.by_prefix),
+        sizes=_bars(summary.by_size, by="objects"),
+        ages=_bars(summary.by_age, by="objects"),
+        classes=parts_of(
+            [(each.label, each.bytes, text.bytes_text(each.bytes)) for each in summary.by_class]
+        ),
+        timeline=_timeline(result),
+        can_approve=_can_approve(result),
+    )
+
+
+def _when(moment: datetime | None) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if moment else "–"
+
+
+def _day(moment: datetime | None) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d}" if moment else "–"
+
+
+def _figures(result: GCResult, summary: Summary) -> Iterator[tuple[str, str, str]]:
+    """The large numbers: (name, value, remark)."""
+    share = text.percent(result.verified_orphans, result.total_scanned)
+    if result.mode == "execute":
+        yield (
+            "Deleted",
+            text.count(result.deleted_count),
+            f"of {text.plural(result.verified_orphans, 'verified orphan')}",
+        )
+        freed = "behind delete markers" if result.deleted_count and not result.reclaimed_bytes else "freed"
+        size = result.reclaimed_bytes or result.backed_up_bytes
+        yield "Size", text.bytes_text(size), freed
+        yield (
+            "Backed up",
+            text.count(result.backed_up_count),
+            f"{text.bytes_text(result.vault_bytes_written)} in the vault",
+        )
+    else:
+        yield "Would go", text.count(result.verified_orphans), f"{share} of the objects in scope"
+        yield (
+            "Size",
+            text.bytes_text(result.reclaimable_bytes),
+            f"of {text.bytes_text(result.total_bytes)} in scope",
+        )
+    if summary.objects:
+        yield "Saves a month", f"≈ {text.money(summary.monthly)}", "estimate"
+    yield "In scope", text.count(result.total_scanned), text.bytes_text(result.total_bytes)
+    if result.missing_objects:
+        yield "Missing objects", text.count(result.missing_objects), "referenced, but not in the bucket"
+    if result.late_references:
+        yield "Late references", text.count(result.late_references), "restored at once"
+    if result.healed_count:
+        yield "Healed", text.count(result.healed_count), "referenced again, restored"
+
+
+def _scope(result: GCResult) -> list[Part]:
+    """What the objects in scope are, as parts of all of them, the planned ones first."""
+    planned = max(0, result.candidates_found - result.waiting_count)
+    left = (
+        ("waiting to be sure", result.waiting_count),
+        ("too young", result.young_count),
+        ("excluded", result.excluded_count),
+        ("held after a restore", result.held_count),
+        ("nothing can vouch for", result.unverifiable_count),
+        ("not actionable", result.not_actionable_count),
+    )
+    referenced = result.total_scanned - planned - sum(number for _, number in left)
+    values = [("unreferenced", planned), ("referenced", max(0, referenced)), *left]
+    return parts_of([(label, number, text.count(number)) for label, number in values])
+
+
+def _bars(bins: Sequence[Bin], *, by: str = "bytes") -> list[tuple[Bin, float]]:
+    """Each bin with its length as a share of the longest."""
+    longest = max((getattr(each, by) for each in bins), default=0)
+    return [(each, getattr(each, by) / longest if longest else 0.0) for each in bins]
+
+
+def _timeline(result: GCResult) -> list[Part]:
+    return parts_of(
+        [
+            (_PHASES.get(name, name), seconds, text.duration(seconds))
+            for name, seconds in result.phase_seconds.items()
+        ]
+    )
+
+
+def _guard_numbers(guard: GuardReport) -> str:
+    """``82 % of at most 20 %``, in whatever the guard counts."""
+    unit = " %" if "percent" in guard.guard.lower() else ""
+    size = "bytes" in guard.guard.lower()
+
+    def shown(number: float | None) -> str:
+        if number is None:
+            return "–"
+        if size:
+            return text.bytes_text(number)
+        return f"{number:,.1f}".removesuffix(".0") + unit
+
+    if guard.value is None and guard.limit is None:
+        return "–"
+    return f"{shown(guard.value)} / {shown(guard.limit)}"
+
+
+def _can_approve(result: GCResult) -> bool:
+    tripped = [guard for guard in result.guards if guard.tripped and not guard.waived]
+    waits = result.outcome == "AwaitingApproval"
+    return bool(result.plan_digest) and (
+        waits or (bool(tripped) and all(guard.waivable for guard in tripped))
+    )
+
+
+class _Coverage:
+    """One column's row: its shares and what a person should look at."""
+
+    def __init__(self, column: ColumnCoverage) -> None:
+        self.column = column
+        self.share = column.resolved / column.values if column.values else 0.0
+        self.tone = (
+            "accent" if not column.values or self.share >= 0.5 else "warn" if self.share >= 0.1 else "bad"
+        )
+        self.warnings = list(self._warnings())
+
+    def _warnings(self) -> Iterator[str]:
+        column = self.column
+        if not column.values:
+            yield "no values at all"
+        elif not column.resolved:
+            yield "no value names an object that exists: is this the right column, format and bucket?"
+        for number, what in (
+            (column.missing, "name an object that does not exist"),
+            (column.unparsed, "could not be understood"),
+            (column.other_bucket, "name another bucket"),
+            (column.outside, "lie outside of the scope"),
+            (column.foreign, "are on foreign hosts"),
+            (column.ignored, "were ignored (data:, mailto: and the like)"),
+        ):
+            if number:
+                yield f"{text.count(number)} {what}"
+        if column.approximate:
+            yield "extrapolated from a sample"
+        for prefix, kept in list(column.prefix_kept.items())[:3]:
+            yield f"keeps {text.plural(kept, 'object')} under {text.visible(prefix, 60)}"
+
+    @property
+    def hosts(self) -> list[tuple[str, int]]:
+        return sorted(self.column.undeclared_hosts.items(), key=lambda item: -item[1])[:5]
+
+    @property
+    def samples(self) -> list[str]:
+        return [*self.column.unparsed_samples[:2], *self.column.missing_samples[:2]]
