@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 from ulid import ULID
 
-from s3gc.config import Approval, GCMode, ReferenceFormat, S3GCConfig, SourceConfig, Versions
+from s3gc.config import Approval, GCMode, S3GCConfig, SourceConfig, Versions
 from s3gc.exceptions import ConfigurationError, RefusedError, S3GCError
 from s3gc.inventory.listing import Inventory, take_inventory
 from s3gc.plan import guards
@@ -30,10 +30,10 @@ from s3gc.plan.baselines import load_baselines, update_baselines
 from s3gc.plan.join import Joined, find_candidates
 from s3gc.plan.maturity import ripe_since
 from s3gc.plan.planfile import PlanSummary, intersect, read_plan, summarise, write_plan
-from s3gc.references.matcher import Matcher
+from s3gc.plan.undeclared import find_undeclared
 from s3gc.references.reader import ReadColumn, read_references
 from s3gc.references.sources import open_source
-from s3gc.references.types import ColumnSpec, ReferenceRules, Source, SourcePreflight
+from s3gc.references.types import ReferenceRules, Source, SourcePreflight
 from s3gc.results import GCMetrics, GCResult, GuardReport, Outcome, Progress
 from s3gc.state import GCState
 from s3gc.store.probe import Capabilities, probe
@@ -54,8 +54,6 @@ __all__ = ["get_metrics", "run_gc_cycle"]
 
 #: After a cancellation the check may still take this long for its barrier; the journal stays open beyond it.
 STOPPED_BARRIER_SECONDS = 20.0
-#: Plan keys held at once when undeclared columns are sampled against the plan.
-UNDECLARED_CHUNK = 250_000
 
 
 async def run_gc_cycle(
@@ -392,7 +390,14 @@ class _Cycle:
             names = [source.name for source, _ in self.sources]
             reports += guards.reference_guards(joined.coverage, limits, sources=names)
             reports += guards.coverage_guards(joined.coverage, limits, baselines)
-            reports += guards.undeclared_guard(await self._undeclared(plan))
+            hits = await find_undeclared(
+                [source for source, _ in self.sources],
+                [preflight for _, preflight in self.sources],
+                plan.path,
+                self._folder("undeclared"),
+                config=self.config,
+            )
+            reports += guards.undeclared_guard(hits)
         record = await operation.record()
         planned_at = datetime.fromisoformat(str(record.extra["planned_at"])) if resumed else joined.t0
         if resumed:
@@ -404,25 +409,6 @@ class _Cycle:
         if self.sources and guards.trust_passed(self.facts.reports):
             await self.remembered.save_maturity(joined.state)
             await self.remembered.save_baselines(update_baselines(joined.coverage, operation_id=operation.id))
-
-    async def _undeclared(self, plan: PlanSummary) -> list[guards.UndeclaredHit]:
-        hits: list[guards.UndeclaredHit] = []
-        if not plan.objects:
-            return hits
-        configured = {source.name: source for source in self.config.effective_sources}
-        async for batch in _batches(plan.path, UNDECLARED_CHUNK):
-            keys = [item.key for item in batch]
-            for source, _ in self.sources:
-                rules = self._rules(configured[source.name])
-                async for label, values in source.undeclared():
-                    column = ColumnSpec(source.name, -1, label, ReferenceFormat.AUTO, rules)
-                    matcher = Matcher(keys, [column])
-                    await asyncio.to_thread(matcher.feed, column, values)
-                    hits += [
-                        guards.UndeclaredHit(source.name, label, key, hit.value)
-                        for key, hit in matcher.referenced.items()
-                    ]
-        return hits
 
     def _ends_before_sweep(self, plan: PlanSummary, *, approved: bool) -> Outcome | None:
         if guards.refusals(self.facts.reports) and self.sources:

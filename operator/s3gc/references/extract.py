@@ -1,8 +1,8 @@
 """What could a value mean? Every key, read generously: one too many keeps an orphan, one too few loses a file.
 
-The walk goes through everything that a value could hide: JSON in JSON, HTML, Markdown, lists, escapes, image proxies,
-base64. It never decides that something is *not* a reference, except for addresses that provably belong to another bucket
-or to a host that the policy calls foreign. The rules are listed in docs/references.md, with test vectors for each.
+The walk goes through everything that a value could hide: JSON in JSON, HTML, Markdown, lists, escapes, image
+proxies, base64. It never decides that something is *not* a reference, except for addresses that provably belong to another
+bucket or to a host that the policy calls foreign. The rules are listed in docs/references.md, with test vectors for each.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from s3gc.references.spelling import (
     unicode_forms,
 )
 from s3gc.references.types import Extraction, PrefixReference, ReferenceRules
-from s3gc.references.urls import locate, split_url
+from s3gc.references.hosts import locate, split_url
 
 __all__ = ["extract"]
 
@@ -34,12 +34,12 @@ MAX_DEPTH = 8
 MAX_TEXTS = 50_000
 
 _IGNORED = ("data:", "blob:", "mailto:", "javascript:", "tel:", "about:")
-_URI = re.compile(r"(?:s3|s3a|s3n|gs)://([^/?#]+)/(.*)", re.I | re.S)
-_ARN = re.compile(r"arn:aws[a-z-]*:s3:::([^/]+)/(.*)", re.I | re.S)
-_EMBEDDED = re.compile(r"(?:https?:/{1,2}|s3[an]?://|gs://)", re.I)
+_URI = re.compile(r"(?:s3|s3a|s3n|gs)://([^/?#]+)/(.*)", re.IGNORECASE | re.DOTALL)
+_ARN = re.compile(r"arn:aws[a-z-]*:s3:::([^/]+)/(.*)", re.IGNORECASE | re.DOTALL)
+_EMBEDDED = re.compile(r"(?:https?:/{1,2}|s3[an]?://|gs://)", re.IGNORECASE)
 _SPLITTABLE = re.compile(r"[\s,;|\"'`<>()\[\]{}]")
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
-_UUID = re.compile(r"[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}", re.I)
+_UUID = re.compile(r"[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}", re.IGNORECASE)
 _HEX = re.compile(r"\\+x((?:[0-9a-fA-F]{2})+)")
 
 
@@ -278,7 +278,7 @@ class _Walk:
     def _embedded(self, rest: str, depth: int) -> None:
         for raw in {rest, unquote(rest), unquote(unquote(rest))}:
             for found in list(_EMBEDDED.finditer(raw))[:16]:
-                inner = re.sub(r"^(https?):/(?!/)", r"\1://", raw[found.start() :], flags=re.I)
+                inner = re.sub(r"^(https?):/(?!/)", r"\1://", raw[found.start() :], flags=re.IGNORECASE)
                 self.text(inner, depth + 1, whole=False)
                 self.text(re.sub(r"@\w{2,5}$", "", inner), depth + 1, whole=False)
 

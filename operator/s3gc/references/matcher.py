@@ -1,10 +1,10 @@
 """Which of a bounded set of keys do values reference? The full rules, but only where they could matter.
 
-The full rules cost a hundred microseconds a value and more. Nearly every spelling of a key keeps the key's longest run of
-``[A-Za-z0-9_-]`` (percent, entity and JSON escapes touch other characters): its *anchor*. So a value is read in full only
-if one of its runs, in any of its decodings, is the anchor of a wanted key; or if it could be a prefix, or hides base64.
-A run that a rule adds to a key (a base URL's key prefix, a derivative's literal) need not stand in the value, so anchors
-are taken from what must. A key without any anchor switches the filter off. The fuzz in the tests compares with the full
+The full rules cost a hundred microseconds a value and more. Nearly every spelling of a key keeps the key's longest run
+of ``[A-Za-z0-9_-]`` (percent, entity and JSON escapes touch other characters): its *anchor*. So a value is read in full
+only if one of its runs, in any of its decodings, is the anchor of a wanted key; or if it could be a prefix, or hides
+base64. A run that a rule adds to a key (a base URL's key prefix, a derivative's literal) need not stand in the value,
+so anchors are taken from what must. A key without any anchor switches the filter off. The fuzz in the tests compares with the full
 rules.
 """
 
@@ -31,7 +31,7 @@ _BASE64_RUN = re.compile(r"[A-Za-z0-9_\-+/=]{8,}")
 _ESCAPE = re.compile(r"\\+u([0-9a-fA-F]{4})")
 _DECODABLE = re.compile(r"[%&\\]")
 _HEX_VALUE = re.compile(r"\s*\\+x")
-_UUID_RUN = re.compile(r"[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}", re.I)
+_UUID_RUN = re.compile(r"[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}", re.IGNORECASE)
 _DIRECTORY = re.compile(r"(?:/|%2[fF]|%252[fF])[\"'\\\s.,;:!)\]}>]*(?:$|[?#\"])")
 _ROUNDS = 4
 

@@ -29,11 +29,11 @@ is_simple = re.compile(r"[A-Za-z0-9_\-.=@]+(?:/[A-Za-z0-9_\-.=@]+)*").fullmatch
 _BASE64 = re.compile(r"[A-Za-z0-9_\-+/=]{8,}")
 _UNICODE_ESCAPE = re.compile(r"\\+u([0-9a-fA-F]{4})(?:\\+u([dD][c-fC-F][0-9a-fA-F]{2}))?")
 _SEPARATORS = re.compile(r"[\s,;|\"'`<>()\[\]{}]+")
-_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"|\'((?:[^\'\\]|\\.)*)\'', re.S)
+_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"|\'((?:[^\'\\]|\\.)*)\'', re.DOTALL)
 _LISTED = re.compile(r"[,;|\r\n]\s*(?:[-*]\s+)?")
 _ATTRIBUTE = re.compile(r"=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s\"'>]+))")
-_CSS_URL = re.compile(r"url\(\s*['\"]?([^'\")]*)['\"]?\s*\)", re.I)
-_URLS = re.compile(r"""(?:[a-z][a-z0-9+.-]{1,9}:|)//[^\s"'<>\\^`{}|]+""", re.I)
+_CSS_URL = re.compile(r"url\(\s*['\"]?([^'\")]*)['\"]?\s*\)", re.IGNORECASE)
+_URLS = re.compile(r"""(?:[a-z][a-z0-9+.-]{1,9}:|)//[^\s"'<>\\^`{}|]+""", re.IGNORECASE)
 _ENDS = " \t\r\n.,;:!?)]}>\"'"
 
 
@@ -124,7 +124,7 @@ def decoded_texts(text: str) -> set[str]:
             text.replace("\\/", "/"),
             plain,
             plain.replace("\\/", "/"),
-            re.sub(r"\\(.)", r"\1", plain, flags=re.S),
+            re.sub(r"\\(.)", r"\1", plain, flags=re.DOTALL),
         }
         found.add(re.sub(r"\\+/", "/", plain))
     return found - {text}
@@ -143,7 +143,7 @@ def decoded_base64(segment: str) -> str | None:
 
 
 def tokens(text: str) -> set[str]:
-    """Everything in a text that could be a reference of its own: words, quoted strings, list items, attributes, URLs."""
+    """Everything in a text that could be a reference: words, quoted strings, list items, attributes, URLs."""
     found = set(_SEPARATORS.split(text))
     found.update(a or b for a, b in _QUOTED.findall(text))
     found.update(_LISTED.split(text))

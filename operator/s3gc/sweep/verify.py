@@ -8,10 +8,10 @@ is only as fresh as its question: `sweep.check` is what closes the rest.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from s3gc.exceptions import RefusedError, SourceError
-from s3gc.references.derivatives import parents
+from s3gc.references.derivatives import is_invertible, parents
 from s3gc.references.reader import rescan
 from s3gc.references.types import BarrierResult, Source, SourcePreflight
 from s3gc.results import VerificationLevel
@@ -24,6 +24,18 @@ class _Watched:
     source: Source
     preflight: SourcePreflight
     fingerprint: str
+
+
+def _askable(preflight: SourcePreflight) -> SourcePreflight:
+    """A source can be asked for exact keys only if each key's possible parents can be named as well."""
+    if not preflight.can_query:
+        return preflight
+    for column in preflight.columns:
+        for template in column.rules.derivatives:
+            if not is_invertible(template):
+                reason = f"derivative {template!r} does not say what its parent is called"
+                return replace(preflight, can_query=False, query_reason=reason)
+    return preflight
 
 
 class Verifier:
@@ -43,7 +55,12 @@ class Verifier:
     @classmethod
     async def begin(cls, sources: Sequence[tuple[Source, SourcePreflight]]) -> Verifier:
         """Remember the catalog as it is now; every later `fence` compares with it."""
-        return cls([_Watched(source, preflight, await source.fingerprint()) for source, preflight in sources])
+        return cls(
+            [
+                _Watched(source, _askable(preflight), await source.fingerprint())
+                for source, preflight in sources
+            ]
+        )
 
     async def fence(self) -> None:
         """Raise RefusedError when the catalog of a watched table is not what it was when the cycle began.
