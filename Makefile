@@ -103,7 +103,7 @@ bench-large: packages venv tools
 
 # --- upkeep ---------------------------------------------------------------------------------
 
-.PHONY: lock generated clean
+.PHONY: lock generated clean clean-bench
 lock: venv
 	UV=$(VENV)/bin/uv tools/lock.sh --upgrade
 
@@ -113,3 +113,6 @@ generated: venv
 clean:
 	rm -rf build dist $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache bench-results
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+clean-bench:
+	rm -rf "$${S3GC_TOOLS:-$$HOME/.cache/s3gc-testbed}/bench"

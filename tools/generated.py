@@ -4,8 +4,8 @@
     python tools/generated.py [--check]
 
 The table of docs/policy.md comes from `s3gc.names`. The lock files come from pyproject.toml by `make lock`,
-which needs a network; here only their agreement is checked: every requirement of pyproject.toml is locked at a
-version that satisfies it, with hashes, and no host is named.
+which needs a network; here only their agreement is checked: every requirement of pyproject.toml is locked at
+a version that satisfies it, with hashes, and no host is named.
 """
 
 from __future__ import annotations

@@ -103,7 +103,7 @@ class Postgres(Database):
         if self.process is None and self.made:
             statements = "\n".join(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE);' for name in self.made)
             subprocess.run(
-                [_postgres_binary("psql"), "-qX", self.url], input=statements, text=True, check=False
+                [postgres_program("psql"), "-qX", self.url], input=statements, text=True, check=False
             )
         super().close()
 
@@ -146,7 +146,7 @@ class MariaDB(Database):
         super().close()
 
 
-def _postgres_binary(name: str) -> str:
+def postgres_program(name: str) -> str:
     """A PostgreSQL program: the newest of Debian's (which are not in PATH), or the one in PATH."""
 
     def version(path: Path) -> float:
@@ -190,7 +190,7 @@ def start_postgres(home: Home, name: str = "postgres", settings: dict[str, str] 
     password_file.chmod(0o600)
     subprocess.run(
         [
-            _postgres_binary("initdb"),
+            postgres_program("initdb"),
             "-D",
             str(folder / "data"),
             "-U",
@@ -226,12 +226,12 @@ def start_postgres(home: Home, name: str = "postgres", settings: dict[str, str] 
         "log_min_messages": "warning",
         **(settings or {}),
     }
-    ready = [_postgres_binary("pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port), "-t", "2"]
+    ready = [postgres_program("pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port), "-t", "2"]
     process = Process(
         home,
         name,
         [
-            _postgres_binary("postgres"),
+            postgres_program("postgres"),
             "-D",
             str(folder / "data"),
             *(f"--{key}={value}" for key, value in options.items()),
