@@ -49,6 +49,7 @@ _FAILURES_IN_A_ROW = 20
 _ACL_SAMPLE = 3
 
 _Skip = tuple[str, str]
+_MISSING: _Skip = ("missing", "it is not there any more")
 _T = TypeVar("_T")
 
 
@@ -82,6 +83,7 @@ class _Group:
     writer: PackWriter
     operation_id: str
     number: int
+    has_locks: bool
     locked_by_default: timedelta | None
     now: datetime
     acl: _AclPolicy
@@ -140,6 +142,7 @@ async def back_up(
         ),
         operation_id=operation.id,
         number=group,
+        has_locks=lock.enabled,
         locked_by_default=default,
         now=await bucket.server_time(),
         acl=_AclPolicy(bucket),
@@ -334,19 +337,26 @@ async def _opened(
         state.skip(planned.key, "archived", f"its storage class is {planned.storage_class}")
         yield None
         return
-    async with state.bucket.get(planned.key, if_match=planned.etag) as download:
-        if download is None:
-            state.skip(planned.key, "missing", "it is not there any more")
-            yield None
-            return
-        reason = reason_to_skip(
-            planned, download.head, now=state.now, locked_by_default=state.locked_by_default
-        )
+    if state.has_locks:
+        # versitygw shows an object's lock in the answer to HEAD and not in that to GET.
+        reason = _why_not(state, planned, await state.bucket.head(planned.key))
         if reason is not None:
             state.skip(planned.key, *reason)
             yield None
             return
+    async with state.bucket.get(planned.key, if_match=planned.etag) as download:
+        reason = _why_not(state, planned, download.head if download is not None else None)
+        if reason is not None or download is None:
+            state.skip(planned.key, *(reason or _MISSING))
+            yield None
+            return
         yield download.head, download.chunks
+
+
+def _why_not(state: _Group, planned: PlannedObject, head: ObjectHead | None) -> _Skip | None:
+    if head is None:
+        return _MISSING
+    return reason_to_skip(planned, head, now=state.now, locked_by_default=state.locked_by_default)
 
 
 def reason_to_skip(

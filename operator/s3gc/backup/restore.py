@@ -26,7 +26,7 @@ from s3gc.backup.budget import Budget
 from s3gc.backup.packs import PART_BYTES
 from s3gc.config import S3GCConfig
 from s3gc.exceptions import RestoreError, S3GCError, VaultCorruptedError, VaultError
-from s3gc.results import RestoreResult
+from s3gc.results import Progress, RestoreResult
 from s3gc.store.bucket import Bucket
 from s3gc.store.types import ObjectHead
 from s3gc.vault import catalog, layout
@@ -62,7 +62,7 @@ async def restore_operation(
     globs: Sequence[str] | None = None,
     target_bucket: str | None = None,
     target_prefix: str | None = None,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[Progress], None] | None = None,
     wait_seconds: float = 1800,
 ) -> RestoreResult:
     """Restore what an operation deleted; `state` is that of `initialize_gc_state`, of which `vault` and
@@ -137,7 +137,7 @@ class _Restore:
     skip_existing: bool
     dry_run: bool
     prefix: str | None
-    progress: Callable[[int], None] | None
+    progress: Callable[[Progress], None] | None
     vault_db: aiosqlite.Connection | None
     is_versioned: bool = False
     problems: list[str] = field(default_factory=list)
@@ -229,7 +229,7 @@ class _Restore:
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._record(back)  # also when the restore is cancelled: what came back is on record
         if self.progress is not None:
-            self.progress(sum(self.counts.values()))
+            self.progress(Progress("Restoring", restored=self.counts["restored"]))
 
     async def _one(
         self,

@@ -53,8 +53,8 @@ async def expire(
     vault: Vault,
     config: S3GCConfig,
     *,
-    scope_id: str,
     now: datetime,
+    scope_id: str | None = None,
     lock: ScopeLock | None = None,
     keep: frozenset[str] = frozenset(),
     vault_db: aiosqlite.Connection | None = None,
@@ -70,7 +70,7 @@ async def expire(
     freed = 0
     for record in reversed(await vault.operations(scope_id=scope_id)):
         operation = vault.operation(record.id)
-        if record.id in keep or record.scope != scope_id:
+        if record.id in keep or record.problem:
             continue
         if not is_expired(
             record, now=now, retention_days=config.vault_retention_days, is_held=await operation.is_held()
