@@ -1,8 +1,8 @@
 """What could a value mean? Every key, read generously: one too many keeps an orphan, one too few loses a file.
 
 The walk goes through everything that a value could hide: JSON in JSON, HTML, Markdown, lists, escapes, image
-proxies, base64. It never decides that something is *not* a reference, except for addresses that provably belong to another
-bucket or to a host that the policy calls foreign. The rules are listed in docs/references.md, with test vectors for each.
+proxies, base64. It never decides that something is *not* a reference, except for addresses that provably belong to
+another bucket or to a host that the policy calls foreign. The rules are in docs/references.md, with test vectors.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from s3gc.config import ReferenceFormat
+from s3gc.references.hosts import locate, split_url
 from s3gc.references.spelling import (
     decoded_base64,
     decoded_texts,
@@ -24,7 +25,6 @@ from s3gc.references.spelling import (
     unicode_forms,
 )
 from s3gc.references.types import Extraction, PrefixReference, ReferenceRules
-from s3gc.references.hosts import locate, split_url
 
 __all__ = ["extract"]
 

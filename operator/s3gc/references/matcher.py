@@ -4,8 +4,8 @@ The full rules cost a hundred microseconds a value and more. Nearly every spelli
 of ``[A-Za-z0-9_-]`` (percent, entity and JSON escapes touch other characters): its *anchor*. So a value is read in full
 only if one of its runs, in any of its decodings, is the anchor of a wanted key; or if it could be a prefix, or hides
 base64. A run that a rule adds to a key (a base URL's key prefix, a derivative's literal) need not stand in the value,
-so anchors are taken from what must. A key without any anchor switches the filter off. The fuzz in the tests compares with the full
-rules.
+so anchors are taken from what must. A key without any anchor switches the filter off. The fuzz in the tests
+compares with the full rules.
 """
 
 from __future__ import annotations

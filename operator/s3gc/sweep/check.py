@@ -4,8 +4,8 @@ Why this makes a deletion safe: a transaction that wrote a reference before the 
 group was verified (then the key was not deleted) or was still open. The barrier waits until every transaction that was
 writing the watched tables is over; what it committed is then visible to a fresh read, and each deleted key is asked for
 once more. So a key that any of them references is found here, and it is back before the cycle ends. Change capture
-would find it sooner, not more surely. What stays open is a writer that looked at the object before the deletion and begins
-its transaction after the barrier; later cycles heal that (`sweep.heal`).
+would find it sooner, not more surely. What stays open is a writer that looked at the object before the deletion and
+begins its transaction after the barrier; later cycles heal that (`sweep.heal`).
 """
 
 from __future__ import annotations

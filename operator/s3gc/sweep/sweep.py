@@ -159,6 +159,8 @@ async def _group(
         await context.lock.check()
         if going:
             # The intent must be durable first: a kill from here on is repaired from this journal alone.
+            if (await context.operation.record()).journal != "open":
+                await context.operation.update(journal="open")
             await context.operation.append_journal(number, going)
         with _timed(result, "Deleting"):
             await _delete_all(context, going, fence_time, audit, result)

@@ -72,8 +72,8 @@ class Verifier:
             if await watched.source.fingerprint() != watched.fingerprint:
                 raise RefusedError(
                     f"the catalog of source {watched.source.name!r} ({watched.source.location}) changed while the "
-                    "cycle ran (a column, table or partition was added, dropped, renamed or swapped); deletions of this "
-                    "cycle have stopped, and the next cycle reads everything anew",
+                    "cycle ran (a column, table or partition was added, dropped, renamed or swapped); deletions of "
+                    "this cycle have stopped, and the next cycle reads everything anew",
                     details={"guard": "schema_changed", "source": watched.source.name},
                 )
 
