@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from s3gc.cli.options import Flags
+from s3gc.cli.options import Flags, Output
 from s3gc.cli.options import command as shared_command
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from pathlib import Path
+
+    from s3gc.config import S3GCConfig
+    from s3gc.plan.explain import Explanation, KeyFacts, NamedBy, PastOperation
+    from s3gc.state import GCState
 
 __all__ = ["command"]
 
@@ -17,5 +25,173 @@ def command(
     flags: Flags,
     key: Annotated[str, typer.Argument(metavar="KEY", help="The object's key, exactly.")],
 ) -> None:
-    """Say why one object is kept or would go: which row references it, its age, its maturity, its holds."""
-    raise NotImplementedError
+    """Say why one object is kept, or would go.
+
+    Reads every configured column for this key, asks the store for the object and the vault for its history, and
+    decides by the same rules as a cycle. Changes nothing.
+    """
+    from s3gc.cli.output import emit, form
+    from s3gc.cli.runtime import run_async
+    from s3gc.cli.settings import cycle_policy
+
+    config = cycle_policy(flags)
+    explanation = run_async(lambda: _explanation(config, key))
+    how = form(flags.output)
+    if how is Output.TABLE:
+        _show(explanation)
+    else:
+        emit(explanation.to_json(), how)
+
+
+async def _explanation(config: S3GCConfig, key: str) -> Explanation:
+    from s3gc.plan.explain import explain
+    from s3gc.state import initialize_gc_state, shutdown_gc_state
+
+    state = await initialize_gc_state(config)
+    try:
+        references = await _references(config, state, key)
+        facts = await _facts(state, key)
+        return explain(
+            facts,
+            references,
+            config=config,
+            now=await state["bucket"].server_time(),
+            has_source=config.has_source,
+        )
+    finally:
+        await shutdown_gc_state(state)
+
+
+async def _references(config: S3GCConfig, state: GCState, key: str) -> list[NamedBy]:
+    from s3gc.cli.engine import reference_rules
+    from s3gc.plan.explain import references_to
+    from s3gc.references.sources import open_source
+    from s3gc.references.types import Source
+
+    opened: list[Source] = []
+    try:
+        for declared in config.effective_sources:
+            if declared.is_readable:
+                rules = reference_rules(config, state["bucket"].endpoint, derivatives=declared.derivatives)
+                opened.append(await open_source(declared, rules))
+        preflights = [await source.preflight(execute=False) for source in opened]
+        return await references_to(key, opened, preflights)
+    finally:
+        for source in opened:
+            await source.close()
+
+
+async def _facts(state: GCState, key: str) -> KeyFacts:
+    import asyncio
+    import tempfile
+    from pathlib import Path
+
+    import pyarrow as pa
+
+    from s3gc.inventory.problems import problems
+    from s3gc.plan.explain import KeyFacts
+    from s3gc.vault.state import ScopeState
+
+    head = await state["bucket"].head(key)
+    remembered = ScopeState(state["vault"], state["scope"])
+    first_listed = first_unreferenced = None
+    with tempfile.TemporaryDirectory(prefix="s3gc-explain-") as folder:
+        local = Path(folder) / "state.parquet"
+        if head is not None and await remembered.fetch_maturity(local):
+            first_listed, first_unreferenced = await asyncio.to_thread(
+                _maturity, local, key, head.etag, head.size, head.last_modified
+            )
+    hold = await remembered.hold_of(key)
+    return KeyFacts(
+        key=key,
+        exists=head is not None,
+        size=head.size if head else None,
+        etag=head.etag if head else None,
+        last_modified=head.last_modified if head else None,
+        storage_class=head.storage_class if head else None,
+        problem=problems(pa.array([key], pa.string()))[0].as_py(),
+        left_out=await _left_out(state, key),
+        first_listed=first_listed,
+        first_unreferenced=first_unreferenced,
+        held_until=hold.until if hold else None,
+        held_because=hold.reason if hold else None,
+        history=await _history(state, key),
+    )
+
+
+def _maturity(
+    state: Path, key: str, etag: str, size: int, modified: datetime
+) -> tuple[datetime | None, datetime | None]:
+    """When exactly this object was first listed and first seen unreferenced, as far as the vault remembers."""
+    import pyarrow.dataset as ds
+
+    rows = ds.dataset(state, format="parquet").to_table(filter=ds.field("key") == key).to_pylist()
+    for row in rows:
+        if (row["etag"], row["size"], row["last_modified"]) == (etag, size, modified):
+            return row["first_listed"], row["first_unreferenced"]
+    return None, None
+
+
+async def _left_out(state: GCState, key: str) -> str | None:
+    """Why the listing leaves the key out: a vault's sentinel in a folder above it."""
+    from s3gc.inventory.listing import VAULT_SENTINEL
+
+    folders = key.split("/")[:-1]
+    for depth in range(len(folders) + 1):
+        prefix = "".join(f"{folder}/" for folder in folders[:depth])
+        if await state["bucket"].head(prefix + VAULT_SENTINEL) is not None:
+            return f"it is in a vault of s3gc ({prefix or 'the whole bucket'})"
+    return None
+
+
+async def _history(state: GCState, key: str) -> tuple[PastOperation, ...]:
+    from s3gc.plan.explain import PastOperation
+    from s3gc.vault.catalog import find_key, open_catalog
+
+    database = await open_catalog(state["vault_db_path"])
+    try:
+        past: list[PastOperation] = []
+        for each in await find_key(database, key):
+            if each.restored_at is not None:
+                past.append(PastOperation(each.operation_id, "restored", each.restored_at))
+            past.append(PastOperation(each.operation_id, each.outcome))
+        return tuple(past)
+    finally:
+        await database.close()
+
+
+def _show(found: Explanation) -> None:
+    from rich.text import Text
+
+    from s3gc.cli.output import console, grid
+    from s3gc.cli.show import when
+    from s3gc.report.text import bytes_text, visible
+
+    out = console()
+    out.print(Text(visible(found.key), style="bold"), soft_wrap=True)
+    mark = (
+        ("would go", "yellow") if found.would_go else ("kept", "green") if found.exists else ("gone", "dim")
+    )
+    out.print(Text.assemble((f" {mark[0]} ", f"bold reverse {mark[1]}"), " ", visible(found.sentence)))
+    facts: list[tuple[str, Any]] = []
+    if found.exists:
+        size = bytes_text(found.size or 0)
+        facts.append(("object", f"{size}, {found.storage_class}, modified {when(found.last_modified)}"))
+    facts += [
+        (reference.source, f"{visible(reference.column)} = {visible(reference.value, 120)}")
+        for reference in found.references
+    ]
+    facts += [
+        ("also" if number else "because", visible(reason)) for number, reason in enumerate(found.reasons)
+    ][1:]
+    if found.first_unreferenced:
+        facts.append(("unreferenced", f"since {when(found.first_unreferenced)}"))
+    if found.held_until:
+        facts.append(("held", f"until {found.held_until:%Y-%m-%d} ({found.held_because})"))
+    facts += [("history", f"{past.action} by {past.operation_id}") for past in found.history]
+    if facts:
+        lines = grid()
+        for name, value in facts:
+            lines.add_row(name, value)
+        out.print()
+        out.print(lines)

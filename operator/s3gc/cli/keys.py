@@ -48,17 +48,15 @@ def command(
     A reference is read generously: every key that the value could name is kept. Use this to see why an
     object is kept, or whether a column and its format are understood.
     """
-    from urllib.parse import urlsplit
-
     from pydantic import ValidationError
 
     from s3gc.builder import create_config
+    from s3gc.cli.engine import reference_rules
     from s3gc.cli.output import console, emit, form
     from s3gc.config import ColumnConfig, describe_errors
     from s3gc.exceptions import ConfigurationError
     from s3gc.names import parse_base_url
     from s3gc.references.extract import extract
-    from s3gc.references.types import ReferenceRules
     from s3gc.report.text import visible
 
     try:
@@ -71,13 +69,7 @@ def command(
     config = create_config(
         bucket, base_urls=base_urls, foreign_hosts=foreign_host or (), endpoint_url=endpoint_url
     )
-    rules = ReferenceRules(
-        bucket=config.bucket,
-        endpoint_hosts=frozenset(filter(None, [urlsplit(config.endpoint_url or "").hostname])),
-        base_urls=tuple((entry.url, entry.key_prefix) for entry in config.base_urls),
-        key_prefixes=column.key_prefixes,
-        foreign_hosts=frozenset(config.foreign_hosts),
-    )
+    rules = reference_rules(config, config.endpoint_url, key_prefixes=column.key_prefixes)
     keys: set[str] = set()
     prefixes: set[str] = set()
     for value in values:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from s3gc.results import Progress
 
-__all__ = ["reporting"]
+__all__ = ["counting", "reporting"]
 
 #: How often a log gets a line while a phase lasts. The operator reads the last one every 30 s.
 LOG_EVERY_SECONDS = 10.0
@@ -56,6 +56,26 @@ def reporting(*, quiet: bool = False) -> Iterator[Callable[[Progress], None]]:
             yield terminal
     else:
         yield _Log()
+
+
+@contextmanager
+def counting(doing: str, what: str) -> Iterator[Callable[[int], None]]:
+    """Show a count that grows while the block runs: live on a terminal, as JSON lines elsewhere."""
+    if not watched():
+        last = time.monotonic()
+
+        def log(number: int) -> None:
+            nonlocal last
+            if time.monotonic() - last >= LOG_EVERY_SECONDS:
+                last = time.monotonic()
+                log_line("info", "progress", phase=doing, count=number)
+
+        yield log
+        return
+    from s3gc.cli.output import console
+
+    with console(stderr=True).status(f"{doing} …") as status:
+        yield lambda number: status.update(f"{doing}  {count(number)} {what}")
 
 
 class _Log:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import socket
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,9 +13,13 @@ from s3gc.cli.options import Flags, Output
 from s3gc.cli.options import command as shared_command
 
 if TYPE_CHECKING:
+    from s3gc.backup.retention import Expired
+    from s3gc.backup.verifying import VerifyReport
     from s3gc.config import S3GCConfig
 
 __all__ = ["app"]
+
+_PROBLEMS_SHOWN = 50
 
 app = typer.Typer(
     help="Look after the vault: status, verify, reindex, expire, hold, unhold.", no_args_is_help=True
@@ -135,27 +140,139 @@ def _show_status(facts: dict[str, Any]) -> None:
 
 @app.command()
 @shared_command("vault", long_running=True)
-def verify(flags: Flags) -> None:
-    """Read every backed-up object back and compare its SHA-256. Ends with 9 when anything is damaged."""
-    _maintain(flags, "verify", read_only=True)
+def verify(
+    flags: Flags,
+    operation_id: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[OPERATION]…", help="Only these; default: all of it.", show_default=False),
+    ] = None,
+) -> None:
+    """Read every backed-up object back and compare its SHA-256.
+
+    Ends with 9 when anything is damaged or lost.
+    """
+    from s3gc.cli.output import emit, form
+    from s3gc.cli.runtime import run_async
+    from s3gc.cli.settings import vault_policy
+    from s3gc.exceptions import VaultCorruptedError
+
+    config, _ = vault_policy(flags)
+    report = run_async(lambda: _verify(config, operation_id))
+    how = form(flags.output, watched_only=True)
+    if how is Output.TABLE:
+        _show_verified(report)
+    else:
+        plain = asdict(report)
+        emit({"whole": report.is_whole, **plain, "problems": plain["problems"][:_PROBLEMS_SHOWN]}, how)
+    if not report.is_whole:
+        raise typer.Exit(VaultCorruptedError.exit_code)
+
+
+async def _verify(config: S3GCConfig, wanted: list[str] | None) -> VerifyReport:
+    from s3gc.backup.retention import verify as verify_vault
+    from s3gc.cli.engine import find_operation, open_vault
+    from s3gc.cli.progress import counting
+
+    async with open_vault(config) as vault:
+        chosen = None if not wanted else [(await find_operation(vault, each))[0].id for each in wanted]
+        with counting("Reading back", "objects") as progress:
+            return await verify_vault(vault, chosen, progress)
+
+
+def _show_verified(report: VerifyReport) -> None:
+    from rich.text import Text
+
+    from s3gc.cli.output import console
+    from s3gc.report.text import bytes_text, plural, visible
+
+    out = console()
+    what = (
+        f"{plural(report.objects, 'object')}, {bytes_text(report.bytes)} "
+        f"in {plural(report.packs, 'pack')} of {plural(report.operations, 'operation')}"
+    )
+    if report.is_whole:
+        out.print(Text.assemble(("✓ ", "green"), f"read back and compared: {what}"))
+        return
+    out.print(
+        Text.assemble(("✗ ", "red bold"), (plural(report.problem_count, "problem"), "bold"), f" in {what}")
+    )
+    for problem in report.problems[:_PROBLEMS_SHOWN]:
+        lost = ("lost: ", "red bold") if problem.is_lost else ("", "")
+        where = visible(problem.key, 60) if problem.key else problem.path
+        out.print(Text.assemble("  ", lost, (where, "bold"), f": {visible(problem.what)}"))
 
 
 @app.command()
 @shared_command("vault", long_running=True)
 def reindex(flags: Flags) -> None:
-    """Rebuild the catalog vault.db from what is in the vault."""
-    _maintain(flags, "reindex", read_only=False)
+    """Rebuild the catalog vault.db from what is in the vault. It is only an index; nothing else changes."""
+    from s3gc.cli.output import console, emit, form
+    from s3gc.cli.runtime import run_async
+    from s3gc.cli.settings import vault_policy
+    from s3gc.report.text import plural
+
+    config, _ = vault_policy(flags)
+    operations, path = run_async(lambda: _reindex(config))
+    how = form(flags.output, watched_only=True)
+    if how is Output.TABLE:
+        console().print(f"{plural(operations, 'operation')} indexed in {path}", soft_wrap=True)
+    else:
+        emit({"operations": operations, "catalog": path}, how)
+
+
+async def _reindex(config: S3GCConfig) -> tuple[int, str]:
+    from s3gc.backup.retention import reindex as reindex_vault
+    from s3gc.cli.engine import open_vault
+    from s3gc.cli.progress import counting
+
+    async with open_vault(config, read_only=False) as vault:
+        with counting("Indexing", "operations") as progress:
+            return await reindex_vault(vault, progress), str(vault.catalog_path)
 
 
 @app.command()
-@shared_command("vault", long_running=True)
+@shared_command("bucket", long_running=True)
 def expire(flags: Flags) -> None:
-    """Remove operations older than the policy's vault retention, with an audit record. A hold stops it."""
-    _maintain(flags, "expire", read_only=False)
+    """Remove this policy's operations that are older than its vault retention.
+
+    By the store's clock, each with a line in the vault's expired/. An operation on hold, or with an open journal,
+    stays.
+    """
+    from s3gc.cli.output import console, emit, form
+    from s3gc.cli.runtime import run_async
+    from s3gc.cli.settings import bucket_policy
+    from s3gc.report.text import bytes_text, plural
+
+    config = bucket_policy(flags)
+    gone = run_async(lambda: _expire(config))
+    how = form(flags.output, watched_only=True)
+    if how is Output.TABLE:
+        size = bytes_text(gone.freed_bytes)
+        console().print(f"{plural(len(gone.operations), 'operation')} expired, {size} freed in the vault")
+    else:
+        emit({"operations": list(gone.operations), "freed_bytes": gone.freed_bytes}, how)
 
 
-def _maintain(flags: Flags, name: str, *, read_only: bool) -> None:
-    raise NotImplementedError
+async def _expire(config: S3GCConfig) -> Expired:
+    from s3gc.backup.retention import expire as expire_vault
+    from s3gc.state import initialize_gc_state, shutdown_gc_state
+    from s3gc.vault.catalog import open_catalog
+    from s3gc.vault.lock import hold_scope
+
+    state = await initialize_gc_state(config)
+    try:
+        vault, scope = state["vault"], state["scope"]
+        now = await state["bucket"].server_time()
+        database = await open_catalog(state["vault_db_path"])
+        try:
+            async with hold_scope(vault, scope) as lock:
+                return await expire_vault(
+                    vault, config, now=now, scope_id=scope.id, lock=lock, vault_db=database
+                )
+        finally:
+            await database.close()
+    finally:
+        await shutdown_gc_state(state)
 
 
 @app.command()
