@@ -5,8 +5,7 @@ chunk. Two things keep it affordable: values that stage A has *settled* (whose f
 but plain spellings that stage A has already compared with every object) are put aside once, in DuckDB; and
 the matcher looks at the rest by anchors before it applies the rules.
 
-Columns of `format: key` are settled by stage A as a whole, but for what is derived from their keys: that is
-compared backwards here, from each object left to the parents that it could be made from.
+Columns of `format: key` are settled by stage A as a whole.
 """
 
 from __future__ import annotations
@@ -18,10 +17,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from s3gc.config import ReferenceFormat
 from s3gc.plan.duck import Session, table_of
 from s3gc.plan.prefixes import PrefixHits, heads_join
-from s3gc.plan.spellings import cheap_keys, settled, values_of
+from s3gc.plan.spellings import settled
 from s3gc.references.derivatives import parents
 from s3gc.references.matcher import Matcher
 from s3gc.references.reader import ReadColumn
@@ -150,46 +148,33 @@ def _chunks(path: Path, size: int) -> Iterator[list[str]]:
 def _by_parents(
     session: Session, left: Path, columns: Sequence[ReadColumn], prefixes: PrefixHits, work: Path
 ) -> list[Path]:
-    """Files of keys whose parent, by the derivatives' templates, is under a prefix or in a column of exact
-    keys.
+    """Files of keys that a template derives from a key under a prefix reference: they live with their
+    parents.
 
-    Going back from the object is exact whatever a template looks like, where going forward in SQL only
-    covers the templates that SQL can express.
+    Only a short cut for templates that can be turned round; the matcher asks about every template again.
     """
     files: list[Path] = []
+    if not prefixes.count:
+        return files
     groups: dict[tuple[str, ...], list[int]] = {}
     for number, column in enumerate(columns):
         if column.spec.rules.derivatives:
             groups.setdefault(column.spec.rules.derivatives, []).append(number)
     for place, (templates, numbers) in enumerate(groups.items()):
+        mine = work / f"derived-prefixes-{place:03d}.parquet"
+        of_group = f"col IN ({', '.join(map(str, numbers))})"
+        if not session.copied(
+            f"SELECT DISTINCT prefix FROM {table_of([prefixes.rows])} WHERE {of_group}", mine
+        ):
+            continue
         family = work / f"parents-{place:03d}.parquet"
         if not _write_parents(session, left, templates, family):
             continue
-        by_rules: dict[object, list[int]] = {}
-        for number in numbers:
-            if columns[number].spec.format is ReferenceFormat.KEY:
-                by_rules.setdefault(columns[number].spec.rules, []).append(number)
-        for members in by_rules.values():
-            spec = columns[members[0]].spec
-            keys = cheap_keys(values_of(columns, members), spec.format, spec.rules)
+        relation = f"(SELECT parent AS key, key AS child FROM {table_of([family])})"
+        for pairs in heads_join(session, relation, "child", mine, work):
             path = work / f"named-by-parents-{len(files):03d}.parquet"
-            session.copy(
-                f"SELECT DISTINCT p.key FROM {table_of([family])} p SEMI JOIN ({keys}) k ON p.parent = k.key",
-                path,
-            )
+            session.copy(f"SELECT DISTINCT child AS key FROM {table_of([pairs])}", path)
             files.append(path)
-        if prefixes.count:
-            mine = work / f"parents-prefixes-{place:03d}.parquet"
-            session.copy(
-                f"SELECT DISTINCT prefix FROM {table_of([prefixes.rows])} "
-                f"WHERE col IN ({', '.join(map(str, numbers))})",
-                mine,
-            )
-            relation = f"(SELECT parent AS key, key AS child FROM {table_of([family])})"
-            for pairs in heads_join(session, relation, "child", mine, work):
-                path = work / f"named-by-parents-{len(files):03d}.parquet"
-                session.copy(f"SELECT DISTINCT child AS key FROM {table_of([pairs])}", path)
-                files.append(path)
     return files
 
 
