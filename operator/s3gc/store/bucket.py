@@ -7,7 +7,6 @@ what could harm if it were done twice is never done twice.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -17,19 +16,20 @@ from typing import Self
 
 import aiohttp
 
-from s3gc.exceptions import ListingError, StoreError
-from s3gc.store import settings
+from s3gc.exceptions import StoreError
+from s3gc.store import multipart, pages, settings
 from s3gc.store.connection import resolve_credentials, resolve_endpoint
 from s3gc.store.errors import error_for, parse_error
 from s3gc.store.headers import condition, describe
-from s3gc.store.keys import key_bytes, key_text, quote_key
+from s3gc.store.keys import quote_key
 from s3gc.store.limiter import Limiter
-from s3gc.store.listing import ListingPage, Page, check_order, has_mark, parse_page, to_rows
+from s3gc.store.listing import ListingPage
+from s3gc.store.multipart import check_md5
 from s3gc.store.settings import LockConfiguration, VersioningState
-from s3gc.store.transport import Answer, Body, Request, RetryPolicy, Transport
+from s3gc.store.transport import Transport
 from s3gc.store.types import DeleteAnswer, ObjectHead, ObjectVersion, PutAnswer
 from s3gc.store.versions import list_versions
-from s3gc.store.xml import Element, escape, parse_xml
+from s3gc.store.wire import Answer, Body, Request, RetryPolicy, spooled
 
 __all__ = ["Bucket", "Download", "LockConfiguration", "RetryPolicy", "VersioningState"]
 
@@ -62,7 +62,6 @@ class Bucket:
         self.region = transport.endpoint.region
         self.requests: Counter[str] = transport.requests
         self._transport = transport
-        self._is_proven = False
 
     @classmethod
     async def open(
@@ -101,102 +100,24 @@ class Bucket:
         await self.close()
 
     async def server_time(self) -> datetime:
-        """The store's own time, whole seconds, UTC. Also the first proof that endpoint, bucket and keys are
-        right.
-        """
-        request = Request(
-            "ListObjectsV2", "s3:ListBucket", "GET", query=_list_query("", limit=1), accept=_OK_OR_403
-        )
-        answer = await self._transport.call(request)
-        if answer.status == 200:
-            parse_page(answer.body, self.name)
-            self._is_proven = True
-        elif parse_error(answer.body).code != "AccessDenied":
-            # A role that may list some prefixes only is denied here, and still told the time.
-            raise error_for(answer.status, answer.headers, answer.body, self._transport.target(request))
-        return self._date(answer)
+        """The store's own time, whole seconds, UTC. Also the first proof that endpoint, bucket and keys are right."""
+        return await pages.server_time(self._transport)
 
     # --- listing
 
-    async def list_pages(
+    def list_pages(
         self, prefix: str = "", *, start_after: str = "", end_at: str | None = None
     ) -> AsyncIterator[ListingPage]:
         """Yield the objects under `prefix` with start_after < key <= end_at, in UTF-8 order of their keys.
 
         Ends only when the end is proven; else ListingError. Neither bound needs to exist.
         """
-        previous = key_bytes(start_after)
-        end = None if end_at is None else key_bytes(end_at)
-        async for page, answer in self._pages(prefix, start_after=start_after):
-            previous = check_order(page.keys, previous, is_exact=page.is_exact)
-            count, is_past_end = _within(page, end)
-            yield ListingPage(
-                to_rows(page, count),
-                self._date(answer),
-                key_text(page.keys[count - 1]) if count else "",
-                page.is_exact,
-            )
-            if is_past_end:
-                return
+        return pages.list_pages(self._transport, prefix, start_after, end_at)
 
     async def common_prefixes(self, prefix: str = "", *, max_pages: int | None = None) -> list[str]:
-        """The "folders" directly under `prefix`, each ending in '/', sorted. `max_pages` bounds the requests;
-        then the list may be short. ListingError when the listing does not prove itself.
-        """
-        found: list[str] = []
-        previous = b""
-        pages = 0
-        async for page, _ in self._pages(prefix, delimiter="/"):
-            previous = check_order(page.prefixes, previous, is_exact=page.is_exact)
-            found += [key_text(raw) for raw in page.prefixes]
-            pages += 1
-            if pages == max_pages:
-                break
-        return found
-
-    async def _pages(
-        self, prefix: str, *, start_after: str = "", delimiter: str = ""
-    ) -> AsyncIterator[tuple[Page, Answer]]:
-        token: str | None = None
-        while True:
-            query = _list_query(prefix, start_after=start_after, delimiter=delimiter, token=token)
-            request = Request("ListObjectsV2", "s3:ListBucket", "GET", query=query)
-            for attempt in range(1, _LISTING_ATTEMPTS + 1):
-                answer = await self._transport.call(request)
-                try:
-                    page = parse_page(answer.body, self.name)
-                    self._prove_page(page, prefix.encode(), token)
-                    break
-                except ListingError:
-                    if attempt == _LISTING_ATTEMPTS:
-                        raise
-            self._is_proven = True
-            yield page, answer
-            token = page.token
-            if token is None:
-                return
-
-    def _prove_page(self, page: Page, prefix: bytes, token: str | None) -> None:
-        if page.token is not None and page.token == token:
-            raise ListingError(
-                f"The listing of bucket {self.name!r} does not get on: the same token came twice; "
-                "it is not provably complete."
-            )
-        for key in (*page.keys[:1], *page.keys[-1:], *page.prefixes[:1], *page.prefixes[-1:]):
-            if not key.startswith(prefix) and (page.is_exact or not has_mark(key)):
-                raise ListingError(
-                    f"The listing of bucket {self.name!r} was asked for prefix {key_text(prefix)!r} and has "
-                    f"{key_text(key)!r}; nothing is concluded."
-                )
-
-    def _date(self, answer: Answer) -> datetime:
-        date = answer.date
-        if date is None:
-            raise StoreError(
-                f"{self.endpoint} sends no Date header, so the store's own time is not known and no age can be told.",
-                details={"bucket": self.name},
-            )
-        return date
+        """The "folders" directly under `prefix`, each ending in '/', sorted. `max_pages` bounds the requests; then the
+        list may be short. ListingError when the listing does not prove itself."""
+        return await pages.common_prefixes(self._transport, prefix, max_pages)
 
     # --- one object
 
@@ -208,12 +129,12 @@ class Bucket:
         )  # fmt: skip
         answer = await self._transport.call(request)
         if answer.status == 200:
-            self._is_proven = True
+            self._transport.is_bucket_proven = True
             return describe(key, answer.headers)
-        if answer.status == 404 and not self._is_proven:
+        if answer.status == 404 and not self._transport.is_bucket_proven:
             # A HEAD has no error document: in a bucket that does not exist every object looks deleted.
             await self.server_time()
-            self._is_proven = True
+            self._transport.is_bucket_proven = True
         return None
 
     @asynccontextmanager
@@ -236,7 +157,7 @@ class Bucket:
                     )
                 yield None
                 return
-            self._is_proven = True
+            self._transport.is_bucket_proven = True
             yield Download(describe(key, answer.headers), self._chunks(key, response, answer))
 
     def get(
@@ -285,90 +206,57 @@ class Bucket:
         headers: Mapping[str, str] | None = None,
         create_only: bool = False,
         if_match: str | None = None,
+        sha256: str | None = None,
     ) -> PutAnswer | None:
-        """Store `size` bytes. None: `create_only` and something is there, or `if_match` is not its ETag
-        (412).
+        """Store `size` bytes. None: `create_only` and something is there, or `if_match` is not its ETag (412).
 
-        After a lost answer the repeat of a create may be answered 412 for our own write: HEAD tells. Bytes
-        are proven by the store (SHA-256 in the signature); of an iterator, which is sent once, the MD5 is
-        compared with the ETag where that is one.
+        The store verifies the bytes by their SHA-256. Of an iterator pass `sha256` (hex) where it is known: it then
+        streams straight on, once; without it it is taken in first, on disk above 1 MiB (see `wire.spooled`). After a
+        lost answer the repeat of a create may be answered 412 for our own write: HEAD tells.
         """
-        sent = Body(body, size)
+        if isinstance(body, bytes) or sha256 is not None:
+            return await self._put(key, Body(body, size, sha256=sha256), headers, create_only, if_match)
+        async with spooled(body, size) as taken:
+            return await self._put(key, taken, headers, create_only, if_match)
+
+    async def _put(
+        self, key: str, body: Body, headers: Mapping[str, str] | None, create_only: bool, if_match: str | None
+    ) -> PutAnswer | None:
         conditions = {"if-none-match": "*"} if create_only else condition(if_match)
         request = Request(
-            "PutObject", "s3:PutObject", "PUT", quote_key(key), (), {**(headers or {}), **conditions}, sent, key,
+            "PutObject", "s3:PutObject", "PUT", quote_key(key), (), {**(headers or {}), **conditions}, body, key,
             accept=frozenset({200, 412} if conditions else {200}),
         )  # fmt: skip
         answer = await self._transport.call(request)
         if answer.status == 412:
             return None
-        self._check_md5(sent, answer, key)
+        check_md5(self._transport, body, answer, key)
         return _put_answer(answer)
 
+    # --- uploads in parts
+
     async def create_multipart(self, key: str, *, headers: Mapping[str, str] | None = None) -> str:
-        """Begin an upload; all headers of the object go here. Returns the upload id; abort it when it is not
-        completed.
-        """
-        request = Request(
-            "CreateMultipartUpload", "s3:PutObject", "POST", quote_key(key), [("uploads", "")], headers,
-            Body(b"", 0), key, repeat="refused",
-        )  # fmt: skip
-        upload_id = self._xml(await self._transport.call(request), "InitiateMultipartUploadResult").get(
-            "UploadId"
-        )
-        if not upload_id:
-            raise self._unusable("CreateMultipartUpload", "it has no UploadId")
-        return upload_id
+        """Begin an upload; all headers of the object go here. Returns its id; abort an upload that is not completed."""
+        return await multipart.create(self._transport, key, headers)
 
     async def upload_part(
         self, key: str, upload_id: str, number: int, body: bytes | AsyncIterator[bytes], *, size: int
     ) -> str:
-        """Upload part `number` (1 to 10,000; 5 MiB at least but the last) and return its ETag. Proven as in
-        `put`.
+        """Upload part `number` (1 to 10,000; 5 MiB at least but the last) and return its ETag.
+
+        Bytes are verified by the store; of an iterator, which is sent once, the MD5 is compared with the ETag.
         """
-        sent = Body(body, size)
-        query = [("partNumber", str(number)), ("uploadId", upload_id)]
-        request = Request("UploadPart", "s3:PutObject", "PUT", quote_key(key), query, None, sent, key)
-        answer = await self._transport.call(request)
-        self._check_md5(sent, answer, key)
-        return answer.headers.get("etag", "").strip('"')
+        return await multipart.upload_part(self._transport, key, upload_id, number, Body(body, size))
 
     async def complete_multipart(
         self, key: str, upload_id: str, parts: Sequence[tuple[int, str]], *, create_only: bool = False
     ) -> PutAnswer | None:
-        """Make the object of its parts (number, ETag). None: `create_only` and something is there; abort
-        then.
-        """
-        items = "".join(
-            f'<Part><PartNumber>{number}</PartNumber><ETag>"{escape(etag)}"</ETag></Part>'
-            for number, etag in parts
-        )
-        document = f"<CompleteMultipartUpload>{items}</CompleteMultipartUpload>".encode()
-        request = Request(
-            "CompleteMultipartUpload", "s3:PutObject", "POST", quote_key(key), [("uploadId", upload_id)],
-            {"content-type": "application/xml", **({"if-none-match": "*"} if create_only else {})},
-            Body(document, len(document)), key, repeat="refused",
-            accept=frozenset({200, 412} if create_only else {200}),
-            timeout_seconds=600,  # stores assemble the object before they answer
-        )  # fmt: skip
-        answer = await self._transport.call(request)
-        error = parse_error(answer.body)
-        if create_only and (answer.status == 412 or error.code == "PreconditionFailed"):
-            return None
-        if error.code:  # a 200 that turned into an error while the store assembled the parts
-            raise error_for(500, answer.headers, answer.body, self._transport.target(request))
-        result = self._xml(answer, "CompleteMultipartUploadResult")
-        return PutAnswer(
-            result.get("ETag").strip('"'), answer.headers.get("x-amz-version-id"), answer.headers
-        )
+        """Make the object of its parts (number, ETag). None: `create_only` and something is there; abort then."""
+        return await multipart.complete(self._transport, key, upload_id, parts, create_only=create_only)
 
     async def abort_multipart(self, key: str, upload_id: str) -> None:
         """End an upload and free its parts; one that is gone is fine."""
-        request = Request(
-            "AbortMultipartUpload", "s3:AbortMultipartUpload", "DELETE", quote_key(key), [("uploadId", upload_id)],
-            key=key, accept=frozenset({200, 204, 404}),
-        )  # fmt: skip
-        await self._transport.call(request)
+        await multipart.abort(self._transport, key, upload_id)
 
     async def delete(
         self, key: str, *, if_match: str | None = None, version_id: str | None = None
@@ -423,71 +311,8 @@ class Bucket:
     async def lock_configuration(self) -> LockConfiguration:
         return await settings.read_lock_configuration(self._transport)
 
-    # --- helpers
 
-    def _check_md5(self, body: Body, answer: Answer, key: str) -> None:
-        """Compare what was streamed with the ETag, where the ETag is an MD5 (it is not under SSE-KMS or
-        SSE-C).
-        """
-        etag = answer.headers.get("etag", "").strip('"').lower()
-        encryption = [name for name in answer.headers if name.startswith("x-amz-server-side-encryption")]
-        if body.stream is None or encryption or len(etag) != 32:
-            return
-        if etag != body.md5.hexdigest():
-            raise StoreError(
-                f"The bytes that arrived for key {key!r} of bucket {self.name!r} are not those that were sent "
-                f"(ETag {etag}).",
-                details={"bucket": self.name, "key": key, "action": "s3:PutObject"},
-            )
-
-    def _xml(self, answer: Answer, root: str) -> Element:
-        try:
-            element = parse_xml(answer.body)
-        except ValueError as error:
-            raise self._unusable(root, str(error)) from error
-        if element.name != root:
-            raise self._unusable(root, f"it is a <{element.name}>")
-        return element
-
-    def _unusable(self, what: str, why: str) -> StoreError:
-        return StoreError(
-            f"{self.endpoint} gave an unusable answer to {what} for bucket {self.name!r}: {why}.",
-            details={"bucket": self.name},
-        )
-
-
-_OK_OR_403 = frozenset({200, 403})
 _OK_OR_MISSING = frozenset({200, 404, 405})
-
-
-def _list_query(
-    prefix: str, *, start_after: str = "", delimiter: str = "", token: str | None = None, limit: int = 1000
-) -> list[tuple[str, str]]:
-    query = [("list-type", "2"), ("encoding-type", "url"), ("max-keys", str(limit))]
-    if prefix:
-        query.append(("prefix", prefix))
-    if delimiter:
-        query.append(("delimiter", delimiter))
-    if token is not None:
-        query.append(("continuation-token", token))
-    elif start_after:
-        query.append(("start-after", start_after))
-    return query
-
-
-def _within(page: Page, end: bytes | None) -> tuple[int, bool]:
-    """How many objects of `page` are at or before `end`, and whether the listing has passed it."""
-    if end is None:
-        return len(page.keys), False
-    if page.is_exact:
-        count = bisect_right(page.keys, end)
-        return count, bool(page.keys) and page.keys[-1] >= end
-    # A key with U+FFFD stands for another one and says nothing about where it is: only the others tell that
-    # the end has been passed, or a range would stop too early.
-    for count, key in enumerate(page.keys):
-        if key > end and not has_mark(key):
-            return count, True
-    return len(page.keys), False
 
 
 def _version(version_id: str | None) -> list[tuple[str, str]]:

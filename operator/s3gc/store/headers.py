@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from s3gc.exceptions import StoreError
-from s3gc.store.transport import http_date
 from s3gc.store.types import ObjectHead
+from s3gc.store.wire import http_date
 
 __all__ = ["condition", "describe", "unsendable"]
 

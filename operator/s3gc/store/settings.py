@@ -12,7 +12,8 @@ from typing import Literal
 from s3gc.exceptions import StoreError
 from s3gc.store.errors import error_for, parse_error
 from s3gc.store.keys import quote_key
-from s3gc.store.transport import Answer, Request, Transport
+from s3gc.store.transport import Transport
+from s3gc.store.wire import Answer, Request
 from s3gc.store.xml import Element, parse_xml
 
 __all__ = [

@@ -12,15 +12,10 @@ Three habits of HTTP libraries are switched off here because they destroy data o
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
-from typing import Literal
 
 import aiohttp
 import tenacity
@@ -32,127 +27,24 @@ from s3gc.store.connection import CredentialsSource, Endpoint
 from s3gc.store.errors import (
     TRANSIENT_CODES,
     TRANSIENT_STATUS,
+    ErrorBody,
     Target,
     error_for,
     is_throttle,
     parse_error,
 )
 from s3gc.store.limiter import Limiter
-from s3gc.store.signing import EMPTY_SHA256, UNSIGNED_PAYLOAD, Signer, canonical_query
+from s3gc.store.signing import EMPTY_SHA256, Signer, canonical_query
+from s3gc.store.wire import Answer, Request, RetryPolicy
 
-__all__ = ["Answer", "Body", "Request", "RetryPolicy", "Transport", "http_date"]
+__all__ = ["Transport"]
 
 #: An error document longer than this is not S3's.
 _MAX_ERROR_BYTES = 64 * 1024
-#: Bodies above this are hashed in a thread and sent in pieces, so that the event loop keeps turning.
-_PIECE = 256 * 1024
 #: The slowest transfer that is still waited for, in bytes a second.
 _SLOWEST = 64 * 1024
 #: From this difference on, an unexplained 403 is taken for a clock problem (AWS refuses beyond 15 minutes).
 _SKEW_SECONDS = 300
-
-
-@dataclass(frozen=True, slots=True)
-class RetryPolicy:
-    """Attempts at an idempotent request, and the exponential back-off between them (full jitter), in seconds."""
-
-    attempts: int = 8
-    first_wait_seconds: float = 0.2
-    longest_wait_seconds: float = 20.0
-
-
-class Body:
-    """What a request sends: bytes (signed with their SHA-256, so the store verifies them; may be sent again),
-    or an iterator of known size (sent once; UNSIGNED-PAYLOAD, its MD5 kept for comparison with the ETag).
-    """
-
-    __slots__ = ("data", "failure", "md5", "sent", "size", "stream")
-
-    def __init__(self, data: bytes | AsyncIterator[bytes], size: int) -> None:
-        self.data = data if isinstance(data, bytes) else None
-        self.stream = None if isinstance(data, bytes) else data
-        self.size = size
-        self.sent = 0
-        self.failure: Exception | None = None
-        self.md5 = hashlib.md5(usedforsecurity=False)
-
-    async def sha256(self) -> str:
-        if self.data is None:
-            return UNSIGNED_PAYLOAD
-        if len(self.data) <= _PIECE:
-            return hashlib.sha256(self.data).hexdigest()
-        return await asyncio.to_thread(lambda data: hashlib.sha256(data).hexdigest(), self.data)
-
-    def payload(self) -> bytes | AsyncIterator[bytes]:
-        return self.data if self.data is not None and len(self.data) <= _PIECE else self._pieces()
-
-    async def _pieces(self) -> AsyncIterator[bytes]:
-        if self.stream is None:
-            data = self.data or b""
-            for start in range(0, len(data), _PIECE):
-                yield data[start : start + _PIECE]
-            return
-        try:
-            # One chunk is held back: a producer that proves its bytes at the end (a checksum) raises before
-            # the last chunk has left, so the store never has a whole body of bytes that turned out to be
-            # wrong.
-            held = b""
-            async for chunk in self.stream:
-                if not chunk:
-                    continue
-                if held:
-                    yield held
-                self.sent += len(chunk)
-                self.md5.update(chunk)
-                held = chunk
-                if self.sent > self.size:
-                    break
-            if self.sent != self.size:
-                more = "more" if self.sent > self.size else f"only {self.sent}"
-                raise StoreError(
-                    f"A body of {self.size} bytes was announced and {more} came; it was not stored."
-                )
-            if held:
-                yield held
-        except Exception as error:
-            self.failure = error  # aiohttp reports a broken connection in its place
-            raise
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One call. `operation` is S3's name of it (counted), `action` the IAM action that allows it (named in
-    errors).
-
-    `path` is the encoded key or ""; `accept` are the answers that are not errors; `timeout_seconds` replaces
-    the default for calls that the store may work on for long. `repeat`: "always" when sending it twice is as
-    good as once, "refused" when only an answer that it was not carried out allows another attempt, "never"
-    for a bare DELETE.
-    """
-
-    operation: str
-    action: str
-    method: str
-    path: str = ""
-    query: Sequence[tuple[str, str]] = ()
-    headers: Mapping[str, str] | None = None
-    body: Body | None = None
-    key: str | None = None
-    repeat: Literal["always", "refused", "never"] = "always"
-    accept: frozenset[int] = frozenset({200})
-    timeout_seconds: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    status: int
-    headers: Mapping[str, str]  # lower-case names
-    body: bytes
-    attempts: int = 1
-
-    @property
-    def date(self) -> datetime | None:
-        return http_date(self.headers.get("date", ""))
 
 
 class _TransientError(Exception):
@@ -187,15 +79,6 @@ async def _no_silent_repeat(request: ClientRequest, handler: ClientHandlerType) 
         raise _ConnectionLostError(str(error) or type(error).__name__) from error
 
 
-def http_date(text: str) -> datetime | None:
-    """Parse an HTTP date (RFC 9110) as UTC, None when it is not one."""
-    try:
-        parsed = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
-
-
 class Transport:
     """All requests for one bucket. Safe for concurrent use in one event loop; `close()` it."""
 
@@ -215,6 +98,7 @@ class Transport:
         self.limiter = limiter
         self.requests: Counter[str] = Counter()
         self.has_answered = False
+        self.is_bucket_proven = False  # an answer was seen that only an existing bucket gives
         self._credentials = credentials
         self._timeout_seconds = timeout_seconds
         self._retry = retry or RetryPolicy()
@@ -261,7 +145,7 @@ class Transport:
     async def _repeat(self, request: Request, *, streaming: bool) -> tuple[ClientResponse, Answer]:
         policy = self._retry
         backoff = tenacity.wait_random_exponential(policy.first_wait_seconds, policy.longest_wait_seconds)
-        rewinds = request.body is None or request.body.data is not None
+        rewinds = request.body is None or request.body.rewinds
         attempts = 0
 
         def stop(state: tenacity.RetryCallState) -> bool:
@@ -300,14 +184,15 @@ class Transport:
         """One attempt, and one more within it when only the clock was wrong."""
         for correcting in (False, True):
             response, answer = await self._send(request, attempt, streaming=streaming)
+            error = parse_error(answer.body) if answer.status >= 400 else ErrorBody()
+            rewinds = request.body is None or request.body.rewinds
+            if self._is_skew(answer, error.code) and not correcting and rewinds and request.repeat != "never":
+                response.close()
+                continue  # refused unexecuted: signed again with the store's own time
             if answer.status in request.accept:
                 self.limiter.succeeded()
                 return response, answer
             response.close()
-            error = parse_error(answer.body)
-            rewinds = request.body is None or request.body.data is not None
-            if not correcting and rewinds and self._is_skew(answer, error.code):
-                continue  # refused unexecuted: signed again with the store's own time
             final = error_for(answer.status, answer.headers, answer.body, self.target(request))
             if answer.status in TRANSIENT_STATUS or error.code in TRANSIENT_CODES:
                 throttled = is_throttle(answer.status, error)

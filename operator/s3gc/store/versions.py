@@ -12,8 +12,9 @@ from datetime import UTC, datetime
 
 from s3gc.exceptions import ListingError
 from s3gc.store.keys import key_bytes, quote_key, unquote_listed
-from s3gc.store.transport import Request, Transport
+from s3gc.store.transport import Transport
 from s3gc.store.types import ObjectVersion
+from s3gc.store.wire import Request
 from s3gc.store.xml import Element, parse_xml
 
 __all__ = ["list_versions"]
