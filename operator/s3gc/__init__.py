@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from s3gc.builder import create_config
     from s3gc.config import S3GCConfig
-    from s3gc.cycle import get_metrics, run_gc_cycle
+    from s3gc.cycle import run_gc_cycle
     from s3gc.results import GCMetrics, GCResult, RestoreResult
-    from s3gc.state import GCState, initialize_gc_state, shutdown_gc_state
+    from s3gc.state import GCState, get_metrics, initialize_gc_state, shutdown_gc_state
 
 __version__ = "0.1.0"
 
@@ -39,7 +39,7 @@ _HOMES = {
     "RestoreResult": "results",
     "S3GCConfig": "config",
     "create_config": "builder",
-    "get_metrics": "cycle",
+    "get_metrics": "state",
     "initialize_gc_state": "state",
     "run_gc_cycle": "cycle",
     "shutdown_gc_state": "state",

@@ -34,7 +34,7 @@ from s3gc.plan.undeclared import find_undeclared
 from s3gc.references.reader import ReadColumn, read_references
 from s3gc.references.sources import open_source
 from s3gc.references.types import ReferenceRules, Source, SourcePreflight
-from s3gc.results import GCMetrics, GCResult, GuardReport, Outcome, Progress
+from s3gc.results import GCResult, GuardReport, Outcome, Progress
 from s3gc.state import GCState
 from s3gc.store.probe import Capabilities, probe
 from s3gc.sweep.check import CheckResult, check_operation
@@ -50,7 +50,7 @@ from s3gc.vault.operations import Operation, OperationRecord
 from s3gc.vault.records import PlannedObject
 from s3gc.vault.state import ScopeState
 
-__all__ = ["get_metrics", "run_gc_cycle"]
+__all__ = ["run_gc_cycle"]
 
 #: After a cancellation the check may still take this long for its barrier; the journal stays open beyond it.
 STOPPED_BARRIER_SECONDS = 20.0
@@ -81,40 +81,6 @@ async def run_gc_cycle(
             return await cycle.run(lock, operation_id)
     finally:
         await cycle.close()
-
-
-async def get_metrics(config: S3GCConfig, state: GCState) -> GCMetrics:
-    """Return statistics over every operation of this scope that the vault remembers."""
-    vault = state["vault"]
-    runs = deleted = backed_up = restored = reclaimed = original = stored = 0
-    last_run: datetime | None = None
-    last_error: str | None = None
-    for record in await vault.operations(scope_id=state["scope"].id):
-        result = await vault.operation(record.id).result()
-        if result is None:
-            continue
-        runs += 1
-        if last_run is None or record.started_at > last_run:
-            last_run = record.started_at
-            last_error = result.errors[0] if result.errors else None
-        deleted += result.deleted_count
-        backed_up += result.backed_up_count
-        restored += result.healed_count + result.late_references
-        restored += int(record.extra.get("restored_count", 0))
-        reclaimed += result.reclaimed_bytes
-        original += result.backed_up_bytes
-        stored += result.vault_bytes_written
-    return GCMetrics(
-        total_runs=runs,
-        last_run_at=last_run,
-        total_deleted=deleted,
-        total_backed_up=backed_up,
-        total_restored=restored,
-        reclaimed_bytes=reclaimed,
-        vault_size_bytes=await vault.size(),
-        avg_compression_ratio=original / stored if stored else 0.0,
-        last_error=last_error,
-    )
 
 
 @dataclass(slots=True)

@@ -6,15 +6,17 @@ each cycle connects for itself, so that an idle application holds no session.
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import TypedDict
 
 from s3gc.config import S3GCConfig
+from s3gc.results import GCMetrics
 from s3gc.store.bucket import Bucket
 from s3gc.vault.catalog import open_catalog
 from s3gc.vault.vault import Scope, Vault
 
-__all__ = ["GCState", "initialize_gc_state", "shutdown_gc_state"]
+__all__ = ["GCState", "get_metrics", "initialize_gc_state", "shutdown_gc_state"]
 
 
 class GCState(TypedDict):
@@ -66,3 +68,37 @@ async def shutdown_gc_state(state: GCState) -> None:
         await state["bucket"].close()
     finally:
         await state["vault"].close()
+
+
+async def get_metrics(config: S3GCConfig, state: GCState) -> GCMetrics:
+    """Return statistics over every operation of this scope that the vault remembers."""
+    vault = state["vault"]
+    runs = deleted = backed_up = restored = reclaimed = original = stored = 0
+    last_run: datetime | None = None
+    last_error: str | None = None
+    for record in await vault.operations(scope_id=state["scope"].id):
+        result = await vault.operation(record.id).result()
+        if result is None:
+            continue
+        runs += 1
+        if last_run is None or record.started_at > last_run:
+            last_run = record.started_at
+            last_error = result.errors[0] if result.errors else None
+        deleted += result.deleted_count
+        backed_up += result.backed_up_count
+        restored += result.healed_count + result.late_references
+        restored += int(record.extra.get("restored_count", 0))
+        reclaimed += result.reclaimed_bytes
+        original += result.backed_up_bytes
+        stored += result.vault_bytes_written
+    return GCMetrics(
+        total_runs=runs,
+        last_run_at=last_run,
+        total_deleted=deleted,
+        total_backed_up=backed_up,
+        total_restored=restored,
+        reclaimed_bytes=reclaimed,
+        vault_size_bytes=await vault.size(),
+        avg_compression_ratio=original / stored if stored else 0.0,
+        last_error=last_error,
+    )
