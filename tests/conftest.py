@@ -49,6 +49,16 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave soak tests out unless `-m` says otherwise: they take as long as they are given."""
+    if config.option.markexpr:
+        return
+    soaks = [item for item in items if item.get_closest_marker("soak")]
+    if soaks:
+        config.hook.pytest_deselected(items=soaks)
+        items[:] = [item for item in items if not item.get_closest_marker("soak")]
+
+
 @pytest.fixture(scope="session")
 def testbed_home() -> Iterator[Home]:
     """Folder and watchdog of the servers, also for tests that start one of their own (`services.start_…`)."""
