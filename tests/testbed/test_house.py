@@ -34,11 +34,12 @@ def test_generated_files_and_locks_are_current() -> None:
 
 
 def test_links_between_the_documents_lead_somewhere() -> None:
-    dead = []
-    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("**/*.md")]:
-        for target in re.findall(r"\]\(([^)#\s]+)", page.read_text()):
-            if "://" not in target and not (page.parent / target).exists():
-                dead.append(f"{page.relative_to(ROOT)}: {target}")
+    dead = [
+        f"{page.relative_to(ROOT)}: {target}"
+        for page in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("**/*.md")]
+        for target in re.findall(r"\]\(([^)#\s]+)", page.read_text())
+        if "://" not in target and not (page.parent / target).exists()
+    ]
     assert not dead
 
 
