@@ -35,6 +35,8 @@ _KEY_BYTES = 1024
 _SIGNATURE = re.compile(
     r"(?i)\b(signature|x-amz-signature|x-amz-security-token|x-amz-credential|sig)=[^&\s\"']+"
 )
+#: A value that is one address, not a document with several.
+_ONE_WORD = re.compile(r"""\s*[^\s"'<>{}\[\]]+\s*""")
 _LOOKUP = pa.schema([("col", pa.int32()), ("row", pa.int64()), ("key", pa.string())])
 
 
@@ -241,7 +243,8 @@ def _judge_rest(
                     if not inside and not any(
                         start.startswith(tuple(meaning.prefixes or " ")) for start in scope
                     ):
-                        rest.outside += 1
+                        if not _is_not_ours(rest, meaning, item["texts"][0]):
+                            rest.outside += 1
                         continue
                     # The value waits under its first key, '' for none, until the join has answered.
                     names = [key for key in inside if len(key.encode()) <= _KEY_BYTES] or [""]
@@ -280,14 +283,33 @@ def _count_answer(
     if found:
         rest.resolved += 1
         return
-    if "//" in texts[0]:
-        undeclared = _extract_all(texts, is_prefix, spec).undeclared_hosts
-        if undeclared and all(not hosts.get(host, (0, 0))[1] for host in undeclared):
-            rest.elsewhere += 1
-            return
+    meaning = _extract_all(texts, is_prefix, spec)
+    undeclared = meaning.undeclared_hosts
+    if _is_not_ours(rest, meaning, texts[0]):
+        return
+    if undeclared and all(not hosts.get(host, (0, 0))[1] for host in undeclared):
+        rest.elsewhere += 1
+        return
     rest.missing += 1
     if len(rest.missing_samples) < _SAMPLES:
         rest.missing_samples.append(_shown(texts[0]))
+
+
+def _is_not_ours(rest: _Rest, meaning: Extraction, text: str) -> bool:
+    """Count a value that is, as a whole, an address of somebody else's; False when it could be ours.
+
+    Its full extraction may still name keys (a proxy's parameters, the text itself); none of them exists. A
+    document with several addresses is ours as long as one of them could be.
+    """
+    if meaning.ignored and not (meaning.foreign or meaning.other_bucket or meaning.undeclared_hosts):
+        rest.ignored += 1
+    elif _ONE_WORD.fullmatch(text) and meaning.other_bucket:
+        rest.other_bucket += 1
+    elif _ONE_WORD.fullmatch(text) and meaning.foreign:
+        rest.foreign += 1
+    else:
+        return False
+    return True
 
 
 def _count_meaningless(rest: _Rest, meaning: Extraction, text: str) -> bool:
