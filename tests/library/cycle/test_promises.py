@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 import aiosqlite
 import asyncpg
 import pytest
+from tests.library.cycle.world import AtPhase, World
+from tests.testbed.services import Postgres, S3Server
 
 from s3gc import get_metrics, initialize_gc_state, shutdown_gc_state
 from s3gc.backup.restore import restore_operation
 from s3gc.config import S3GCConfig
 from s3gc.exceptions import ConfigurationError, LockedError, RefusedError
 from s3gc.results import Outcome, RestoreResult
-from tests.library.cycle.world import AtPhase, World
-from tests.testbed.services import Postgres, S3Server
 
 KEYS = [f"uploads/{number:03d}.bin" for number in range(40)]
 BODIES = {key: key.encode() * (number + 1) for number, key in enumerate(KEYS)}
@@ -25,9 +25,9 @@ BODIES = {key: key.encode() * (number + 1) for number, key in enumerate(KEYS)}
 @pytest.fixture
 async def world(
     s3: S3Server, postgres: Postgres, credentials: Callable[[S3Server], None], tmp_path: Path
-) -> AsyncIterator[World]:
+) -> World:
     credentials(s3)
-    yield await World(s3, await postgres.fresh_database(), tmp_path / "vault").begin()
+    return await World(s3, await postgres.fresh_database(), tmp_path / "vault").begin()
 
 
 async def _restore(config: S3GCConfig, operation_id: str, **options: object) -> RestoreResult:

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+from tests.testbed.s3servers import S3Server, make_bucket, s3_client
 
 from s3gc import GCResult, create_config, initialize_gc_state, run_gc_cycle, shutdown_gc_state
 from s3gc.config import S3GCConfig
 from s3gc.results import Progress
-from tests.testbed.s3servers import S3Server, make_bucket, s3_client
 
 
 @dataclass

@@ -172,7 +172,8 @@ async def load_columns(connection: asyncpg.Connection, oids: Sequence[int]) -> d
     found: dict[int, dict[str, Column]] = {oid: {} for oid in oids}
     for row in rows:
         values = dict(row)
-        found[values.pop("relation")][row["name"]] = Column(**values)
+        relation = values.pop("relation")
+        found[relation][row["name"]] = Column(**values)
     return found
 
 
