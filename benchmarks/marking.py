@@ -70,7 +70,7 @@ def measure(objects: int = 1_000_000, runs: int = 3) -> Report:
                 with tempfile.TemporaryDirectory() as work:
                     options = {
                         "bucket": BUCKET, "endpoint_url": endpoint, "database_url": dsn,
-                        "tables": {"files": ["url"]}, "base_urls": [corpus.CDN], "vault_path": f"{work}/vault",
+                        "tables": {"files": ["url"]}, "base_urls": [{"url": corpus.CDN}], "vault_path": f"{work}/vault",
                         "limits": {"max_delete_percent": 50},
                     }  # fmt: skip
                     ours.append(run(client("cycle", **options), objects, CREDENTIALS))

@@ -40,7 +40,7 @@ def measure(orphans: int = 20_000, size: int = 8192, runs: int = 1) -> Report:
             with tempfile.TemporaryDirectory() as work:
                 options = {
                     "bucket": BUCKET, "endpoint_url": server.endpoint, "database_url": dsn, "mode": "execute",
-                    "tables": {"files": ["url"]}, "base_urls": [corpus.CDN], "vault_path": f"{work}/vault",
+                    "tables": {"files": ["url"]}, "base_urls": [{"url": corpus.CDN}], "vault_path": f"{work}/vault",
                     "limits": {"max_delete_percent": 50},
                 }  # fmt: skip
                 cycles.append(run(client("cycle", **options), objects, server.environment))
