@@ -16,7 +16,7 @@ headers is compared afterwards: some drop a storage class or an encryption silen
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Literal
 
@@ -130,12 +130,21 @@ async def _uncover(bucket: Bucket, entry: BackupEntry, marker_version_id: str | 
                 "there; somebody deletes it at the same time. Try again"
             )
         return "restored_marker"
-    if marker_version_id == marker.version_id and below.last_modified > entry.last_modified:
+    if marker_version_id == marker.version_id and _is_newer(entry, below, versions):
         # Our marker hides what was uploaded after the backup: that is the newer data, and it must be seen
         # again.
         await bucket.delete(entry.key, version_id=marker.version_id)
         return "present"
     return None
+
+
+def _is_newer(entry: BackupEntry, below: ObjectVersion, versions: Sequence[ObjectVersion]) -> bool:
+    """Whether `below` was uploaded after the recorded version: by the order of the versions where the
+    recorded one is among them, else by a later second (a listing may have milliseconds that the recorded
+    time has not)."""
+    if any(is_recorded_version(entry, version) for version in versions):
+        return True  # the recorded one is not directly below the marker, so what is there came after it
+    return below.last_modified.replace(microsecond=0) > entry.last_modified.replace(microsecond=0)
 
 
 async def _write_over_marker(
@@ -145,7 +154,6 @@ async def _write_over_marker(
     before = await bucket.versions(key)
     if not before or not before[0].is_marker:
         return "present"
-    marker = before[0].version_id
     answer = await write_back(
         bucket, vault, entry, key, create_only=False, is_original=is_original, notes=notes
     )
@@ -153,19 +161,14 @@ async def _write_over_marker(
         raise RestoreError(
             f"bucket {bucket.name!r}: the store gave no version id for key {key!r}; look at its versions"
         )
-    versions = await bucket.versions(key)
-    ours = next(
-        (index for index, version in enumerate(versions) if version.version_id == answer.version_id), None
-    )
-    if ours is None:
-        raise RestoreError(
-            f"bucket {bucket.name!r}: key {key!r} was written and is not among its versions; try again"
-        )
-    below = versions[ours + 1] if ours + 1 < len(versions) else None
-    if below is not None and below.version_id != marker:
+    # Whatever is there now, was not there before, and is not ours, was uploaded meanwhile. Told by version
+    # ids and not by the order of the list: within one second some stores' times do not say which came first.
+    known = {version.version_id for version in before} | {answer.version_id}
+    after = await bucket.versions(key)
+    if any(not version.is_marker and version.version_id not in known for version in after):
         await bucket.delete(
             key, version_id=answer.version_id
-        )  # an upload slipped in: it is newer, and seen again now
+        )  # ours alone: the upload is seen again, or still
         return "present"
     await _verify(bucket, entry, key, answer, notes)
     return "restored"
