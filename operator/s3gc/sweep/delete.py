@@ -166,8 +166,10 @@ async def _by_marker(
         return Kept("missing" if not versions else "still there", "no delete marker is latest")
     marker, below = hidden
     ours = answer is not None and answer.version_id is not None and marker.version_id == answer.version_id
-    # Some stores answer a second delete with the marker that was there already: that one is not ours.
-    if marker.last_modified < fence_time - timedelta(seconds=1):
+    # Some stores answer a second delete with the marker that was there already: that one is not ours. The times of
+    # markers are off by seconds on some; taking a marker of the last minute for ours only means that a restore would
+    # also undo somebody else's deletion of the same, unreferenced version.
+    if marker.last_modified < fence_time - timedelta(seconds=60):
         return Kept("missing", "deleted by somebody else before this group")
     if below is not None and is_version(entry, below):
         return Deleted(marker.version_id)
