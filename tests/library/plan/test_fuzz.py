@@ -34,7 +34,7 @@ OWN = f"https://{BUCKET}.s3.eu-west-1.amazonaws.com/"
 def random_key(rng: random.Random) -> str:
     length = rng.randint(1, 18)
     stem = "".join(rng.choice(LETTERS if rng.random() < 0.3 else "abcdefgh0123456789") for _ in range(length))
-    folder = rng.choice(["", "d/", "d/e/", "media/", "store/", "hls/1/", "\u00e9/"])
+    folder = rng.choice(["", "d/", "d/e/", "media/", "store/", f"hls/{rng.randint(1, 30)}/", "\u00e9/"])
     key = folder + stem + rng.choice([".jpg", ".jpg", ".tar.gz", "", "."])
     return key if rng.random() < 0.5 else unicodedata.normalize(rng.choice(["NFC", "NFD"]), key)
 
@@ -109,9 +109,12 @@ def random_columns(rng: random.Random, keys: list[str]) -> list[tuple[ColumnSpec
             if rules.derivatives and rng.random() < 0.2:
                 key = min(parents(key, rules.derivatives), default=key)
             if rng.random() < 0.1:
+                folder = f"hls/{rng.randint(1, 9)}/"
                 value = rng.choice(
-                    [PrefixReference(key[:3]), key[: key.rfind("/") + 1], OWN + key[: key.rfind("/") + 1]]
+                    [PrefixReference(key[: 2 + len(key) // 2]), folder, "/" + folder, OWN + folder]
                 )
+            elif column_format is ReferenceFormat.PREFIX:
+                value = rng.choice([f"hls/{rng.randint(1, 9)}", quote(key), OWN + quote(key)])
             elif column_format is ReferenceFormat.KEY:
                 value = rng.choice([key, "/" + key, key, key.encode()])
             else:
