@@ -1,8 +1,8 @@
 """References in PostgreSQL: `PostgresSource`, the `Source` protocol over asyncpg.
 
 The rooms it calls: `postgres_session` (connections, errors), `postgres_catalog` (names, types, rights),
-`postgres_plan` (statements), `postgres_copy` (rows), `postgres_watch` (fingerprint, barrier) and
-`postgres_sample` (undeclared columns). Nothing is ever written: every transaction is READ ONLY.
+`postgres_plan` (statements), `postgres_snapshot` and `postgres_copy` (rows), `postgres_watch` (fingerprint, barrier)
+and `postgres_sample` (undeclared columns). Nothing is ever written: every transaction is READ ONLY.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Sequence
 import asyncpg
 
 from s3gc.config import SourceConfig
-from s3gc.exceptions import ConfigurationError, SourceError
+from s3gc.exceptions import SourceError
 from s3gc.references.sources.ignored import IgnoredColumns
 from s3gc.references.sources.planning import Problems, bounded, byte_spellings, key_spellings, query_obstacle
 from s3gc.references.sources.postgres_catalog import (
@@ -26,16 +26,16 @@ from s3gc.references.sources.postgres_catalog import (
     mentioned,
     tree,
 )
-from s3gc.references.sources.postgres_copy import NULL, copy_rows, unescape
 from s3gc.references.sources.postgres_plan import Item, Plan, make_plan
 from s3gc.references.sources.postgres_sample import sample_columns, undeclared_columns
 from s3gc.references.sources.postgres_session import CATALOG_SECONDS, IDLE_SECONDS, Postgres
+from s3gc.references.sources.postgres_snapshot import PostgresSnapshot
 from s3gc.references.sources.postgres_watch import fingerprint, wait_for_writers
-from s3gc.references.sources.templates import Template, is_empty_prefix
+from s3gc.references.sources.templates import empty_prefix_problem
 from s3gc.references.sources.urls import parse_url
-from s3gc.references.types import BarrierResult, ColumnSpec, ReferenceRules, Snapshot, SourcePreflight
+from s3gc.references.types import BarrierResult, ReferenceRules, Snapshot, SourcePreflight
 
-__all__ = ["PostgresSnapshot", "PostgresSource"]
+__all__ = ["PostgresSource"]
 
 #: Values asked for in one statement: a pass over an unindexed column costs the same for 1,000 as for 100,000.
 _LOOKUP_VALUES = 200_000
@@ -80,7 +80,8 @@ class PostgresSource:
         if hidden:
             sentence = (
                 f"row-level security hides rows from role {facts.role!r} in {bounded(hidden)}: what cannot be seen "
-                f"cannot be counted as referenced; ALTER ROLE {DIALECT.quote(facts.role)} BYPASSRLS, or use the tables' owner"
+                f"cannot be counted as referenced; "
+                f"ALTER ROLE {DIALECT.quote(facts.role)} BYPASSRLS, or use the tables' owner"
             )
             (problems.add if execute else warnings.append)(sentence)
         else:
@@ -133,7 +134,7 @@ class PostgresSource:
             except asyncpg.PostgresError:
                 continue  # too slow, or wrong and said already: reading the column counts them as well
             if count:
-                problems.add(_empty_prefix(item, count))
+                problems.add(empty_prefix_problem(item.spec.label, item.first_column, count))
 
     async def _check_ignored(
         self, connection: asyncpg.Connection, plan: Plan, problems: Problems, warnings: list[str]
@@ -217,87 +218,6 @@ class PostgresSource:
     async def close(self) -> None:
         """End every session that is still open. The source can be used again."""
         await self._database.close()
-
-
-class PostgresSnapshot:
-    """What `PostgresSource.snapshot` gives."""
-
-    def __init__(self, database: Postgres, connection: asyncpg.Connection, plan: Plan) -> None:
-        self._database = database
-        self._connection = connection
-        self._plan = plan
-        self._streams: set[AsyncIterator[Sequence[str]]] = set()
-
-    async def values(self, column: ColumnSpec, batch: int = 10_000) -> AsyncIterator[Sequence[object]]:
-        """See `Snapshot.values`. Raises ConfigurationError when a template would reference the whole bucket."""
-        item = self._plan.items[column.index]
-        doing = f"reading {item.spec.label}"
-        rows = copy_rows(
-            self._connection, item.select, batch=batch, idle_seconds=IDLE_SECONDS, what=item.spec.label
-        )
-        self._streams.add(rows)
-        empty = 0
-        try:
-            while True:
-                with self._database.translated(doing):
-                    lines = await anext(rows, None)
-                if lines is None:
-                    break
-                if item.template is not None:
-                    values, skipped = _compose(item.template, item.template_bytes, lines)
-                    empty += skipped
-                elif item.is_bytes:
-                    values = [bytes.fromhex(line[3:]) for line in lines]  # \\x6162
-                else:
-                    values = [unescape(line) if "\\" in line else line for line in lines]
-                if values:
-                    yield values
-        finally:
-            self._streams.discard(rows)
-            await _finish(rows)
-        if empty:
-            raise ConfigurationError(f"source {item.spec.source!r}: {_empty_prefix(item, empty)}")
-
-    async def close(self) -> None:
-        """Cancel what is still being read: a reader may leave a column half way."""
-        for rows in list(self._streams):
-            await _finish(rows)
-
-
-async def _finish(rows: AsyncIterator[Sequence[str]]) -> None:
-    close = getattr(rows, "aclose", None)
-    if close is not None:
-        with contextlib.suppress(RuntimeError):  # it is running: whoever runs it ends it
-            await close()
-
-
-def _compose(template: Template, is_bytes: Sequence[bool], lines: Sequence[str]) -> tuple[list[object], int]:
-    """Return the keys of a template's rows, and how many rows would reference the whole bucket."""
-    values: list[object] = []
-    empty = 0
-    for line in lines:
-        row: list[str | None] = []
-        for field, binary in zip(line.split("\t"), is_bytes, strict=True):
-            if field == NULL:
-                row.append(None)
-            elif binary:
-                row.append(bytes.fromhex(field[3:]).decode("utf-8", "surrogateescape"))
-            else:
-                row.append(unescape(field) if "\\" in field else field)
-        key = template.compose(row)
-        if is_empty_prefix(key) and type(key) is not str:
-            empty += 1
-        else:
-            values.append(key)
-    return values, empty
-
-
-def _empty_prefix(item: Item, count: int) -> str:
-    rows = "1 row" if count == 1 else f"{count:,} rows"
-    return (
-        f"{item.spec.label}: column {item.first_column!r} is NULL in {rows}, and nothing stands before it in the "
-        "template, so each would reference every object; exclude them with where, or put a fixed prefix into the template"
-    )
 
 
 def _askable(item: Item, wanted: dict[str, list[str]]) -> list[tuple[list[object], dict[object, list[str]]]]:

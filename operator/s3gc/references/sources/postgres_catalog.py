@@ -94,12 +94,14 @@ class Facts:
     search_path: tuple[str, ...]
     in_recovery: bool
     pooled: bool
+    copy_encoding: str  # SQL_ASCII stores bytes of no encoding, which must not be checked against one
 
 
 async def load_facts(connection: asyncpg.Connection) -> Facts:
     row = await connection.fetchrow(
         "SELECT current_user::text AS role, current_database()::text AS database, "
-        "current_schemas(false)::text[] AS path, pg_is_in_recovery() AS in_recovery, pg_backend_pid() AS pid",
+        "current_schemas(false)::text[] AS path, pg_is_in_recovery() AS in_recovery, "
+        "pg_backend_pid() AS pid, current_setting('server_encoding') AS encoding",
         timeout=CATALOG_SECONDS,
     )
     return Facts(
@@ -109,6 +111,7 @@ async def load_facts(connection: asyncpg.Connection) -> Facts:
         in_recovery=row["in_recovery"],
         # A pooler answers with a process id of its own making; the backend tells the real one.
         pooled=row["pid"] != connection.get_server_pid(),
+        copy_encoding="SQL_ASCII" if row["encoding"] == "SQL_ASCII" else "UTF8",
     )
 
 

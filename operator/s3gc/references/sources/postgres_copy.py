@@ -35,12 +35,18 @@ def unescape(field: str) -> str:
 
 
 async def copy_rows(
-    connection: asyncpg.Connection, select: str, *, batch: int, idle_seconds: float, what: str
+    connection: asyncpg.Connection,
+    select: str,
+    *,
+    batch: int,
+    idle_seconds: float,
+    what: str,
+    encoding: str = "UTF8",
 ) -> AsyncIterator[Sequence[str]]:
     """Yield batches of the lines that COPY sends for `select`: still escaped, without their line ends.
 
     Memory is bounded by a few chunks and one batch, whatever the table's size (one value is always whole).
-    Bytes that are no UTF-8 (a database in SQL_ASCII) arrive as surrogates (PEP 383). Raises SourceError when
+    `encoding` is the server's for bytes as they are (SQL_ASCII); what is no UTF-8 then arrives as surrogates (PEP 383). Raises SourceError when
     the stream is short or silent for `idle_seconds`, and what asyncpg raises. Closing the iterator early
     cancels the statement on the server.
     """
@@ -48,7 +54,9 @@ async def copy_rows(
 
     async def copy() -> str:
         try:
-            status: str = await connection.copy_from_query(select, output=chunks.put, format="text")
+            status: str = await connection.copy_from_query(
+                select, output=chunks.put, format="text", encoding=encoding
+            )
             return status
         finally:
             # The reader takes what is there before it looks at this; a full queue is being emptied by it.

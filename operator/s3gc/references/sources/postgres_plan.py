@@ -56,6 +56,7 @@ class Plan:
     queries: tuple[str, ...]
     declared: frozenset[tuple[int, str]]  # (relation, column) read as a column of its own
     catalog: dict[tuple[str, str], Relation]
+    copy_encoding: str
 
     @property
     def columns(self) -> tuple[ColumnSpec, ...]:
@@ -92,6 +93,7 @@ async def make_plan(
         queries=tuple(one_statement(query.sql) for query in config.queries),
         declared=frozenset(builder.declared),
         catalog=catalog,
+        copy_encoding=facts.copy_encoding,
     )
 
 
@@ -243,7 +245,8 @@ class _Builder:
         if of is ReferenceFormat.KEY and (typname in _DOCUMENTS or category == "A"):
             shown_type = typname.removeprefix("_") + ("[]" if category == "A" else "")
             self._problems.add(
-                f"query {name!r} selects a value of type {shown_type}, but has format key, which means that the whole value is the key; select the key itself (unnest, ->>)"
+                f"query {name!r} selects a value of type {shown_type}, but has format key, which means that the whole "
+                "value is the key; select the key itself (unnest, ->>)"
             )
         source, value, outer = f"(\n{sql}\n) AS q(s3gc_value)", "q.s3gc_value", ["q.s3gc_value IS NOT NULL"]
         shown = f"{value}::text" if typname == "bpchar" else value

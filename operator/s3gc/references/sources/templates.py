@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from s3gc.references.types import PrefixReference
 
-__all__ = ["FILTERS", "Template", "is_empty_prefix", "parse_template"]
+__all__ = ["FILTERS", "Template", "empty_prefix_problem", "is_empty_prefix", "parse_template"]
 
 
 def _idpart(value: str) -> str:
@@ -69,6 +69,15 @@ class Template:
 def is_empty_prefix(prefix: str) -> bool:
     """Whether `prefix` is empty once a key's leading ``/`` and ``./`` are gone: a reference to everything."""
     return not prefix.strip("./")
+
+
+def empty_prefix_problem(label: str, column: str, rows: int) -> str:
+    """Say that a template would reference the whole bucket: which column is NULL, and in how many rows."""
+    counted = "1 row" if rows == 1 else f"{rows:,} rows"
+    return (
+        f"{label}: column {column!r} is NULL in {counted}, and nothing stands before it in the template, so each would "
+        "reference every object; exclude them with where, or put a fixed prefix into the template"
+    )
 
 
 def parse_template(text: str) -> tuple[Template | None, list[str]]:
