@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from s3gc.exceptions import SourceError
+from s3gc.references.encodings import texts_of as spelled_texts
 from s3gc.references.types import ColumnSpec, PrefixReference, Snapshot, Source, SourcePreflight
 
 if TYPE_CHECKING:
@@ -86,30 +86,27 @@ def texts_of(value: object) -> tuple[str, ...]:
     if isinstance(value, (dict, list, tuple, set)):
         data_ = list(value) if isinstance(value, (tuple, set)) else value
         return texts_of(json.dumps(data_, ensure_ascii=False, default=str))
-    return texts_of(str(value))
+    return tuple(dict.fromkeys(text for spelled, _ in spelled_texts(value) for text in texts_of(spelled)))
 
 
 def _texts_of_bytes(data: bytes) -> tuple[str, ...]:
     try:
         text = data.decode("utf-8")
-        doubtful = _CONTROLS.search(text) is not None
+        if not _CONTROLS.search(text) and len(data) != 16:
+            return (text,)
     except UnicodeDecodeError:
         text = data.decode("utf-8", "replace")
-        doubtful = True
-    if not doubtful:
-        return (text,)
     texts = [text]
+    # All that the extractor makes of bytes: once they are text in a file, it cannot ask any more.
+    texts += [spelled for spelled, _ in spelled_texts(data)]
     # Serialised records put a length byte or a NUL beside a string; as line breaks they separate tokens.
-    texts.append(_CONTROLS.sub("\n", text))
     latin = data.decode("latin-1")
-    texts += [latin, _CONTROLS.sub("\n", latin)]
+    texts += [latin, _CONTROLS.sub("\n", text), _CONTROLS.sub("\n", latin)]
     if b"\0" in data:
         texts += [data.decode(codec, "replace") for codec in ("utf-16-le", "utf-16-be")]
     if len(data) <= _HEX_BYTES:
         texts += [data.hex(), "\\x" + data.hex()]
-    if len(data) == 16:
-        texts.append(str(uuid.UUID(bytes=data)))
-    return tuple(dict.fromkeys(texts))
+    return tuple(dict.fromkeys(text.encode("utf-8", "replace").decode() for text in texts))
 
 
 class _ColumnFile:
