@@ -62,8 +62,7 @@ def command(
 
 
 async def _metrics(config: S3GCConfig) -> GCMetrics:
-    from s3gc.cycle import get_metrics
-    from s3gc.state import initialize_gc_state, shutdown_gc_state
+    from s3gc.state import get_metrics, initialize_gc_state, shutdown_gc_state
 
     state = await initialize_gc_state(config)
     try:
