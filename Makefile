@@ -38,7 +38,8 @@ help:
 .PHONY: python
 python:
 	@if [ -z "$(PYTHON)" ] || ! $(PYTHON) -c $(SUPPORTED); then \
-		echo "s3gc needs Python 3.11 or later; python3 here is: $$(python3 --version 2>&1 || echo missing)." >&2; \
+		name="$(or $(PYTHON),python3)"; \
+		echo "s3gc needs Python 3.11 or later; $$name is $$("$$name" --version 2>&1 || echo missing)." >&2; \
 		echo "Install one (Debian: apt install python3 python3-venv) or name it: make PYTHON=/path/to/python3.12 …" >&2; \
 		exit 1; fi
 
