@@ -262,13 +262,21 @@ def _judge_rest(
         ) GROUP BY col, row""",
         exists,
     )
-    answers = f"""
+    answers = work / "unresolved-answers.parquet"
+    session.copy(
+        f"""
         SELECT e.col, e.found, s.texts, s.is_prefix
         FROM {table_of([exists])} e JOIN {table_of([sample])} s ON e.col = s.col AND e.row = s.row
-        ORDER BY e.col, e.row"""
-    for answered in session.batches(answers, 1_000):
-        for col, found, texts, is_prefix in answered:
-            _count_answer(rests[col], found, texts, is_prefix, columns[col].spec, hosts[col])
+        ORDER BY e.col, e.row""",
+        answers,
+    )
+    for batch in pq.ParquetFile(answers).iter_batches(batch_size=1_000):
+        session.check()
+        for item in batch.to_pylist():
+            col = item["col"]
+            _count_answer(
+                rests[col], item["found"], item["texts"], item["is_prefix"], columns[col].spec, hosts[col]
+            )
     return rests
 
 

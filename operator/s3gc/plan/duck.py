@@ -87,13 +87,6 @@ class Session:
             raise S3GCError("a query that must return one row returned none")
         return tuple(row)
 
-    def batches(self, sql: str, rows: int = 10_000) -> Iterator[list[tuple[Any, ...]]]:
-        """Yield the result in lists of at most `rows`. One such result at a time a session."""
-        cursor = self._execute(sql)
-        while batch := cursor.fetchmany(rows):
-            self.check()
-            yield batch
-
     def copy(self, query: str, path: Path) -> Path:
         """Write the result of `query` to a Parquet file, streaming."""
         name = quoted(str(path))
