@@ -326,6 +326,11 @@ class _Connection(asyncio.Protocol):
         self._stub.open_connections -= 1
 
     def data_received(self, data: bytes) -> None:
+        if data.startswith(b"\x16") and not self._data:  # TLS where none is spoken: what Go's servers answer
+            assert self._transport is not None
+            self._transport.write(b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTPS request to an HTTP server.")
+            self._transport.close()
+            return
         self._data += data
         while (end := self._data.find(b"\r\n\r\n")) >= 0:
             lines = self._data[:end].decode("utf-8", "surrogateescape").split("\r\n")

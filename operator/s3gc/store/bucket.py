@@ -281,7 +281,8 @@ class Bucket:
             repeat="never" if is_bare else "always", accept=frozenset({200, 204, 404, 412}),
         )  # fmt: skip
         answer = await self._transport.call(request)
-        if answer.status == 404 and parse_error(answer.body).code == "NoSuchBucket":
+        if answer.status == 404 and parse_error(answer.body).code not in ("", "NoSuchKey", "NoSuchVersion"):
+            # No such bucket, no such user: nothing was said about the object.
             raise error_for(404, answer.headers, answer.body, self._transport.target(request))
         return DeleteAnswer(
             answer.status,

@@ -58,7 +58,7 @@ _BAD_CREDENTIALS = {
     "TokenRefreshRequired": "the session token has expired",
     "InvalidToken": "the session token is not valid",
     "InvalidClientTokenId": "the access key id is not known there",
-    "XMinioInvalidAccessKey": "the access key id is not known there",
+    "XAdminUserNotFound": "the access key id is not known there",
 }
 _WRONG_REGION = frozenset(
     {
