@@ -111,13 +111,12 @@ class _Terminal:
 
         from s3gc.cli.output import console
 
+        self._current: Progress | None = None
+        self._began = self._spinner_began = time.monotonic()
         self._console = console(stderr=True)
-        self._live: Live = Live(
+        self._live: Live = Live(  # draws at once: everything that a line needs stands above
             console=self._console, refresh_per_second=10, transient=True, get_renderable=self._line
         )
-        self._current: Progress | None = None
-        self._began = time.monotonic()
-        self._spinner_began = self._began
 
     def __enter__(self) -> _Terminal:
         self._live.start()

@@ -55,19 +55,25 @@ def _without_secrets(flags: Flags, env: Mapping[str, str]) -> S3GCConfig | None:
 
 
 def _with_flags(base: S3GCConfig | None, flags: Flags, env: Mapping[str, str]) -> S3GCConfig:
-    changes = _changes(flags)
+    changes, parts = _changes(flags)
     if base is not None:
-        return base.with_updates(**changes)
-    values, _ = read_environment(env)
-    if not ("bucket" in values or "bucket" in changes):
-        raise ConfigurationError(
-            "which bucket? Give -f POLICY.YAML, or --bucket NAME, or set S3GC_POLICY or S3GC_BUCKET"
-        )
-    return build_config({**values, **changes})
+        config = base.with_updates(**changes)
+    else:
+        values, _ = read_environment(env)
+        if not ("bucket" in values or "bucket" in changes):
+            raise ConfigurationError(
+                "which bucket? Give -f POLICY.YAML, or --bucket NAME, or set S3GC_POLICY or S3GC_BUCKET"
+            )
+        config = build_config({**values, **changes})
+    # One part of a group leaves its others as they are: a cap that was lowered must not come back by itself.
+    whole = {name: {**getattr(config, name).model_dump(), **given} for name, given in parts.items()}
+    return config.with_updates(**whole) if whole else config
 
 
-def _changes(flags: Flags) -> dict[str, Any]:
+def _changes(flags: Flags) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """What the flags change: whole fields, and single parts of limits and deletion."""
     changes = dict(flags.values)
+    parts: dict[str, dict[str, Any]] = {}
     problems: list[str] = []
     try:
         if "tables" in changes:
@@ -89,11 +95,11 @@ def _changes(flags: Flags) -> dict[str, Any]:
             continue
         try:
             if part:
-                changes[head] = {**changes.get(head, {}), part: text or None}
+                parts.setdefault(head, {})[part] = text or None
             else:
                 changes[head] = parse_setting(setting, text)
         except ValueError as error:
             problems.append(f"--set {name} {error}")
     if problems:
         raise ConfigurationError("; ".join(problems), details={"errors": problems})
-    return changes
+    return changes, parts

@@ -107,7 +107,6 @@ def _day(moment: datetime | None) -> str:
 
 def _figures(result: GCResult, summary: Summary) -> Iterator[tuple[str, str, str]]:
     """The large numbers: (name, value, remark)."""
-    share = text.percent(result.verified_orphans, result.total_scanned)
     if result.mode == "execute":
         yield (
             "Deleted",
@@ -123,7 +122,7 @@ def _figures(result: GCResult, summary: Summary) -> Iterator[tuple[str, str, str
             f"{text.bytes_text(result.vault_bytes_written)} in the vault",
         )
     else:
-        yield "Would go", text.count(result.verified_orphans), f"{share} of the objects in scope"
+        yield "Would go", text.count(result.verified_orphans), _of_scope(result)
         yield (
             "Size",
             text.bytes_text(result.reclaimable_bytes),
@@ -138,6 +137,12 @@ def _figures(result: GCResult, summary: Summary) -> Iterator[tuple[str, str, str
         yield "Late references", text.count(result.late_references), "restored at once"
     if result.healed_count:
         yield "Healed", text.count(result.healed_count), "referenced again, restored"
+
+
+def _of_scope(result: GCResult) -> str:
+    if not result.total_scanned:
+        return "nothing is in scope"
+    return f"{text.percent(result.verified_orphans, result.total_scanned)} of the objects in scope"
 
 
 def _scope(result: GCResult) -> list[Part]:
