@@ -65,23 +65,27 @@ class CatalogObject:
 async def open_catalog(path: Path) -> aiosqlite.Connection:
     """Open the catalog; what is no catalog of this version is replaced by an empty one (see `rebuild`)."""
     for attempt in (1, 2):
-        db = await aiosqlite.connect(path, timeout=30)
+        try:
+            db = await aiosqlite.connect(path, timeout=30)
+        except sqlite3.Error as error:
+            raise _unusable(path, error) from error
         try:
             await ensure_schema(db)
-        except sqlite3.OperationalError as error:
-            await db.close()
-            raise VaultError(
-                f"the catalog {path} cannot be written ({error}); check space and permissions"
-            ) from error
         except sqlite3.DatabaseError as error:
             await db.close()
-            if attempt == 2:
-                raise VaultError(f"the catalog {path} cannot be made anew ({error})") from error
+            if isinstance(error, sqlite3.OperationalError) or attempt == 2:
+                raise _unusable(path, error) from error
             for suffix in ("", "-journal", "-wal", "-shm"):
                 Path(f"{path}{suffix}").unlink(missing_ok=True)
         else:
             return db
     raise AssertionError("unreachable")
+
+
+def _unusable(path: Path, error: Exception) -> VaultError:
+    return VaultError(
+        f"the catalog {path} cannot be used ({error}); check the folder's space and permissions"
+    )
 
 
 async def ensure_schema(db: aiosqlite.Connection) -> None:

@@ -134,7 +134,13 @@ class ScopeState:
 
     async def fetch_holds(self, to: Path) -> bool:
         """Copy holds.parquet (`HOLDS_SCHEMA`) to a local file; False, and no file, when there is none."""
-        return await self._fetch("holds.parquet", to, HOLDS_SCHEMA)
+        if not await self._fetch("holds.parquet", to, HOLDS_SCHEMA):
+            return False
+        try:  # whoever reads the copy may not look at its checksums, and a hold that is lost is an object that is lost
+            await asyncio.to_thread(_read_all, to)
+        except (pa.ArrowException, OSError) as error:
+            raise self._damaged("holds.parquet", str(error)) from None
+        return True
 
     async def holds(self, now: datetime | None = None) -> pa.Table:
         """The holds that count at `now` (default: this machine's time), as a table of `HOLDS_SCHEMA`, one row
@@ -214,8 +220,14 @@ class ScopeState:
         )
 
 
+def _read_all(path: Path) -> None:
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        for _ in file.iter_batches():
+            pass
+
+
 def _valid_holds(path: Path, now: datetime) -> pa.Table:
-    table = pq.read_table(path, schema=HOLDS_SCHEMA, page_checksum_verification=True)
+    table = pq.read_table(path, schema=HOLDS_SCHEMA)
     return table.filter(pc.greater(table["until"], pa.scalar(now, _TIME)))
 
 
