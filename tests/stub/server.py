@@ -62,6 +62,7 @@ class Fault(Enum):
     UNSORTED = "two keys swapped"
     OTHER_PREFIX = "a key outside the prefix"
     HANG = "no answer at all"
+    LOST_ANSWER = "it is carried out, and the connection closed without an answer"
     DROP = "the connection is closed without an answer"
     NO_DATE = "no Date header"
 
@@ -116,6 +117,10 @@ class Stub:
     page_size: int = 1000
     echo_encoding: bool = True
     honours_start_after: bool = True
+    honours_if_match_every: int = 1  # of that many conditional deletes one is honoured; 0: none
+    refuses_conditional_delete: bool = False
+    conditional_deletes: int = 0
+    ignored_put_conditions: set[str] = field(default_factory=set)
     clock_offset: timedelta = timedelta()
     keep_requests: bool = True
     requests: list[Seen] = field(default_factory=list)
@@ -186,14 +191,29 @@ class Stub:
         bucket, _, key = path.removeprefix("/").partition("/")
         if bucket != self.bucket:
             return 404, {}, error("NoSuchBucket")
+        if fault is Fault.LOST_ANSWER:
+            self._object(seen, key)
+            return Fault.DROP
         if seen.method == "GET" and not key and "list-type" in query:
             return 200, {}, self._list(query, fault)
+        if seen.method == "GET" and not key and "versioning" in query:
+            return 200, {}, b"<VersioningConfiguration/>"
+        if seen.method == "GET" and not key and "object-lock" in query:
+            return 404, {}, error("ObjectLockConfigurationNotFoundError")
+        if seen.method == "POST" or "uploadId" in query:
+            return 501, {}, error("NotImplemented")
         return self._object(seen, key)
 
     def _object(self, seen: Seen, key: str) -> tuple[int, dict[str, str], bytes]:
         if seen.method == "PUT":
-            if seen.headers.get("if-none-match") == "*" and key in self.objects:
+            conditions = {k: v for k, v in seen.headers.items() if k not in self.ignored_put_conditions}
+            if conditions.get("if-none-match") == "*" and key in self.objects:
                 return 412, {}, error("PreconditionFailed")
+            if (wanted := conditions.get("if-match")) is not None:
+                if key not in self.objects:
+                    return 404, {}, error("NoSuchKey")
+                if wanted != f'"{hashlib.md5(self.objects[key][0]).hexdigest()}"':
+                    return 412, {}, error("PreconditionFailed")
             kept = {
                 k: v for k, v in seen.headers.items() if k.startswith("x-amz-meta-") or k == "content-type"
             }
@@ -201,6 +221,16 @@ class Stub:
             return 200, {"ETag": f'"{hashlib.md5(seen.body).hexdigest()}"'}, b""
         found = self.objects.get(key)
         if seen.method == "DELETE":
+            condition = seen.headers.get("if-match")
+            if condition is not None and found is not None:
+                self.conditional_deletes += 1
+                is_honest = (
+                    self.honours_if_match_every
+                    and self.conditional_deletes % self.honours_if_match_every == 0
+                )
+                is_wrong = condition != f'"{hashlib.md5(found[0]).hexdigest()}"'
+                if self.refuses_conditional_delete or (is_honest and is_wrong):
+                    return 412, {}, error("PreconditionFailed")
             self.objects.pop(key, None)
             return 204, {}, b""
         if found is None:
@@ -328,7 +358,9 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if data.startswith(b"\x16") and not self._data:  # TLS where none is spoken: what Go's servers answer
             assert self._transport is not None
-            self._transport.write(b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTPS request to an HTTP server.")
+            self._transport.write(
+                b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTPS request to an HTTP server."
+            )
             self._transport.close()
             return
         self._data += data

@@ -124,8 +124,12 @@ class _Listing:
             async with asyncio.TaskGroup() as group:
                 for _ in range(min(concurrency, len(ranges))):
                     group.create_task(work())
-        except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from errors
+        except BaseException as error:
+            for part in parts.values():  # nothing stays that could be taken for a listing
+                part.path.unlink(missing_ok=True)
+            if isinstance(error, BaseExceptionGroup):
+                raise error.exceptions[0] from error
+            raise
         if len(parts) != len(ranges):  # cannot be; a hole here would be a short listing that nobody notices
             raise ListingError(
                 f"Only {len(parts)} of {len(ranges)} key ranges of {self.bucket.name!r} were listed."

@@ -10,13 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.library.store.conftest import FAST, OpenBucket
+from tests.stub.server import error, start_stub
+from tests.testbed.services import S3Server
 
 from s3gc.exceptions import AccessDeniedError, ConfigurationError, StoreError
 from s3gc.store.bucket import Bucket
 from s3gc.store.errors import ArchivedError
-from tests.library.store.conftest import FAST, OpenBucket
-from tests.stub.server import error, start_stub
-from tests.testbed.services import S3Server
 
 
 async def test_wrong_secret(s3: S3Server, open_bucket: OpenBucket, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,7 +32,9 @@ async def test_wrong_secret(s3: S3Server, open_bucket: OpenBucket, monkeypatch: 
     await bucket.close()
 
 
-async def test_unknown_access_key(s3: S3Server, open_bucket: OpenBucket, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_unknown_access_key(
+    s3: S3Server, open_bucket: OpenBucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = await open_bucket(s3)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "NOBODY")
     bucket = await Bucket.open(made.name, endpoint_url=s3.endpoint, retry=FAST)
@@ -68,7 +70,9 @@ async def test_an_unknown_profile(monkeypatch: pytest.MonkeyPatch) -> None:
         await Bucket.open("b-ucket")
 
 
-async def test_prefixed_credentials_win(s3: S3Server, open_bucket: OpenBucket, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_prefixed_credentials_win(
+    s3: S3Server, open_bucket: OpenBucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = await open_bucket(s3)
     monkeypatch.setenv("S3GC_BUCKET_AWS_ACCESS_KEY_ID", s3.access_key)
     monkeypatch.setenv("S3GC_BUCKET_AWS_SECRET_ACCESS_KEY", s3.secret_key)
@@ -83,7 +87,9 @@ async def test_a_profile_with_its_own_endpoint_and_keys(
     made = await open_bucket(minio)
     config, secrets = tmp_path / "config", tmp_path / "credentials"
     config.write_text(f"[profile shop]\nregion = eu-central-1\nendpoint_url = {minio.endpoint}\n")
-    secrets.write_text(f"[shop]\naws_access_key_id={minio.access_key}\naws_secret_access_key={minio.secret_key}\n")
+    secrets.write_text(
+        f"[shop]\naws_access_key_id={minio.access_key}\naws_secret_access_key={minio.secret_key}\n"
+    )
     monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(secrets))
     monkeypatch.setenv("AWS_PROFILE", "shop")
@@ -156,7 +162,9 @@ async def test_every_denial_names_its_action(
 ) -> None:
     async with start_stub(["k"]) as stub:
         bucket = await open_bucket(stub)
-        stub.answer(403, body=b"" if method == "HEAD" else error("AccessDenied", "Access Denied."), method=method)
+        stub.answer(
+            403, body=b"" if method == "HEAD" else error("AccessDenied", "Access Denied."), method=method
+        )
         if action is None:
             await call(bucket)  # type: ignore[misc]  # the time is told even to those who may not list everything
             return
@@ -171,7 +179,9 @@ async def test_a_denied_head_is_never_taken_for_missing(open_bucket: OpenBucket)
     async with start_stub(["k"]) as stub:
         bucket = await open_bucket(stub)
         stub.answer(403, method="HEAD")
-        with pytest.raises(AccessDeniedError, match="or the object is missing and s3:ListBucket is not allowed"):
+        with pytest.raises(
+            AccessDeniedError, match="or the object is missing and s3:ListBucket is not allowed"
+        ):
             await bucket.head("k")
 
 
@@ -256,7 +266,9 @@ def _certificate(folder: Path) -> tuple[Path, Path]:
         .serial_number(1)
         .not_valid_before(now - datetime.timedelta(days=1))
         .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
+        )
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )
@@ -297,7 +309,9 @@ async def test_https_to_a_server_that_speaks_http_is_said(open_bucket: OpenBucke
             await bucket.server_time()
 
 
-async def test_a_proxy_is_used_and_no_proxy_is_respected(open_bucket: OpenBucket, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_proxy_is_used_and_no_proxy_is_respected(
+    open_bucket: OpenBucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with start_stub(["k"]) as proxy:
         monkeypatch.setenv("HTTP_PROXY", proxy.endpoint)
         for name in ("NO_PROXY", "no_proxy"):

@@ -8,21 +8,26 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
-
-from s3gc.exceptions import ListingError, S3GCError, StoreError
-from s3gc.store.bucket import Bucket
-from s3gc.store.keys import INVALID_UTF8, key_bytes
 from tests.library.store.conftest import OpenBucket
 from tests.stub.server import Fault, start_stub
 from tests.testbed.services import S3Server
 
+from s3gc.exceptions import ListingError, S3GCError, StoreError
+from s3gc.store.bucket import Bucket
+from s3gc.store.keys import INVALID_UTF8, key_bytes
+
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-KEYS = [f"{folder}/{number:04d}" for folder in ("a", "b", "zü", "\U0001f600") for number in range(30)] + ["！", "top"]
+KEYS = [f"{folder}/{number:04d}" for folder in ("a", "b", "zü", "\U0001f600") for number in range(30)] + [
+    "！",
+    "top",
+]
 
 
-async def keys_of(bucket: Bucket, prefix: str = "", *, start_after: str = "", end_at: str | None = None) -> list[str]:
+async def keys_of(
+    bucket: Bucket, prefix: str = "", *, start_after: str = "", end_at: str | None = None
+) -> list[str]:
     pages = bucket.list_pages(prefix, start_after=start_after, end_at=end_at)
     return [key async for page in pages for key in page.rows.column("key").to_pylist()]
 
@@ -39,26 +44,47 @@ async def test_listing_agrees_with_boto3_in_every_column(
     await bucket.put("sized", b"12345", size=5)
     rows = [row async for page in bucket.list_pages() for row in page.rows.to_pylist()]
     expected = []
-    for page in s3_client(s3).get_paginator("list_objects_v2").paginate(Bucket=bucket.name, PaginationConfig={"PageSize": 7}):
+    for page in (
+        s3_client(s3)
+        .get_paginator("list_objects_v2")
+        .paginate(Bucket=bucket.name, PaginationConfig={"PageSize": 7})
+    ):
         expected += page["Contents"]
     assert [
-        (row["key"], row["size"], row["etag"], row["last_modified"].replace(microsecond=0), row["storage_class"])
+        (
+            row["key"],
+            row["size"],
+            row["etag"],
+            row["last_modified"].replace(microsecond=0),
+            row["storage_class"],
+        )
         for row in rows
     ] == [
-        (o["Key"], o["Size"], o["ETag"].strip('"'), o["LastModified"].replace(microsecond=0), o["StorageClass"])
+        (
+            o["Key"],
+            o["Size"],
+            o["ETag"].strip('"'),
+            o["LastModified"].replace(microsecond=0),
+            o["StorageClass"],
+        )
         for o in expected
     ]
     assert [row["key"] for row in rows] == sorted([*KEYS, "sized"], key=str.encode)
 
 
-async def test_ranges_of_keys_are_an_exact_partition_on_real_servers(s3: S3Server, open_bucket: OpenBucket) -> None:
+async def test_ranges_of_keys_are_an_exact_partition_on_real_servers(
+    s3: S3Server, open_bucket: OpenBucket
+) -> None:
     bucket = await open_bucket(s3)
     await fill(bucket, KEYS)
     draw = random.Random(3)
     for _ in range(5):
         candidates = [*KEYS, "a", "a/", "zzz", "a/0010x", "！！", "b/\U0010ffff"]
         bounds = sorted(draw.sample(candidates, 4), key=str.encode)
-        parts = [await keys_of(bucket, start_after=a, end_at=b) for a, b in zip(["", *bounds], [*bounds, None], strict=True)]
+        parts = [
+            await keys_of(bucket, start_after=a, end_at=b)
+            for a, b in zip(["", *bounds], [*bounds, None], strict=True)
+        ]
         assert [key for part in parts for key in part] == sorted(KEYS, key=str.encode)
     assert await keys_of(bucket, "b/", start_after="b/0010", end_at="b/0012") == ["b/0011", "b/0012"]
     assert await keys_of(bucket, "nothing/") == []
@@ -110,7 +136,9 @@ async def test_keys_out_of_order_are_an_error(fault: Fault, after: int, open_buc
             await keys_of(bucket)
 
 
-async def test_a_page_that_repeats_the_last_key_of_the_one_before_is_an_error(open_bucket: OpenBucket) -> None:
+async def test_a_page_that_repeats_the_last_key_of_the_one_before_is_an_error(
+    open_bucket: OpenBucket,
+) -> None:
     async with start_stub([f"p/{number:03d}" for number in range(25)], page_size=10) as stub:
         bucket = await open_bucket(stub)
         stub.fail(Fault.REPEATED_PAGE, after=1)
@@ -161,7 +189,15 @@ async def test_without_a_date_no_age_can_be_told(open_bucket: OpenBucket) -> Non
 
 
 async def test_keys_that_are_not_utf_8_are_listed_under_names_of_their_own(open_bucket: OpenBucket) -> None:
-    raw = [b"a\xff", b"a\xfe", b"a", "a\ufffd".encode(), (INVALID_UTF8 + "a%FF").encode(), b"\xed\xa0\x80", b"z"]
+    raw = [
+        b"a\xff",
+        b"a\xfe",
+        b"a",
+        "a\ufffd".encode(),
+        (INVALID_UTF8 + "a%FF").encode(),
+        b"\xed\xa0\x80",
+        b"z",
+    ]
     async with start_stub(raw) as stub:
         bucket = await open_bucket(stub)
         listed = await keys_of(bucket)
@@ -174,7 +210,25 @@ async def test_keys_that_are_not_utf_8_are_listed_under_names_of_their_own(open_
 
 
 async def test_odd_keys_are_listed_exactly_in_ranges(open_bucket: OpenBucket) -> None:
-    keys = ["/lead", "//", "a//b", "./a", "..", "a/", "+", "%2F", " ", "a b", "\n", "\r\n", "\x01", "\x7f", "e\u0301", "\u00e9", "&<>"]
+    keys = [
+        "/lead",
+        "//",
+        "a//b",
+        "./a",
+        "..",
+        "a/",
+        "+",
+        "%2F",
+        " ",
+        "a b",
+        "\n",
+        "\r\n",
+        "\x01",
+        "\x7f",
+        "e\u0301",
+        "\u00e9",
+        "&<>",
+    ]
     async with start_stub(keys, page_size=3) as stub:
         bucket = await open_bucket(stub)
         ordered = sorted(keys, key=str.encode)
@@ -214,7 +268,9 @@ async def test_versions_that_are_not_whole_are_an_error(open_bucket: OpenBucket)
                 await bucket.versions("k")
 
 
-async def test_versions_that_repeat_at_a_pages_edge_or_come_in_groups_are_put_right(open_bucket: OpenBucket) -> None:
+async def test_versions_that_repeat_at_a_pages_edge_or_come_in_groups_are_put_right(
+    open_bucket: OpenBucket,
+) -> None:
     def version(kind: str, version_id: str, second: int, latest: bool = False) -> str:
         return (
             f"<{kind}><Key>k</Key><VersionId>{version_id}</VersionId><IsLatest>{str(latest).lower()}</IsLatest>"
@@ -233,7 +289,9 @@ async def test_versions_that_repeat_at_a_pages_edge_or_come_in_groups_are_put_ri
         assert [v.version_id for v in await bucket.versions("k")] == ["m4", "v3", "m2", "v1"]
 
 
-async def test_a_missing_object_in_a_missing_bucket_is_not_taken_for_deleted(s3: S3Server, open_bucket: OpenBucket) -> None:
+async def test_a_missing_object_in_a_missing_bucket_is_not_taken_for_deleted(
+    s3: S3Server, open_bucket: OpenBucket
+) -> None:
     bucket = await open_bucket(s3, name="there-is-no-such-bucket")
     with pytest.raises(S3GCError, match="does not exist"):
         await bucket.head("k")
