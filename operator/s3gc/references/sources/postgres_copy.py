@@ -46,9 +46,9 @@ async def copy_rows(
     """Yield batches of the lines that COPY sends for `select`: still escaped, without their line ends.
 
     Memory is bounded by a few chunks and one batch, whatever the table's size (one value is always whole).
-    `encoding` is the server's for bytes as they are (SQL_ASCII); what is no UTF-8 then arrives as surrogates (PEP 383). Raises SourceError when
-    the stream is short or silent for `idle_seconds`, and what asyncpg raises. Closing the iterator early
-    cancels the statement on the server.
+    `encoding` SQL_ASCII takes bytes as they are; what is no UTF-8 arrives as surrogates (PEP 383).
+    Raises SourceError when the stream is short or silent for `idle_seconds`, and what asyncpg raises.
+    Closing the iterator early cancels the statement on the server.
     """
     chunks: asyncio.Queue[bytes | None] = asyncio.Queue(_CHUNKS)
 
