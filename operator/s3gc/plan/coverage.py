@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,11 +17,11 @@ import pyarrow.parquet as pq
 
 from s3gc.config import RESERVED_PREFIX, S3GCConfig
 from s3gc.exceptions import redact
-from s3gc.plan.duck import Session, table_of
+from s3gc.plan.duck import Session, is_storable, table_of
 from s3gc.plan.spellings import hosts_in, is_declared_host
 from s3gc.references.extract import extract
 from s3gc.references.reader import ReadColumn
-from s3gc.references.types import ColumnSpec, Extraction, PrefixReference
+from s3gc.references.types import Extraction, PrefixReference
 from s3gc.results import ColumnCoverage
 
 __all__ = ["Missing", "measure"]
@@ -30,13 +30,29 @@ __all__ = ["Missing", "measure"]
 _HOSTS = 50
 _SAMPLES = 5
 _SAMPLE_LENGTH = 200
-_KEY_BYTES = 1024
 #: What makes a presigned URL one that can be used.
 _SIGNATURE = re.compile(
     r"(?i)\b(signature|x-amz-signature|x-amz-security-token|x-amz-credential|sig)=[^&\s\"']+"
 )
 #: A value that is one address, not a document with several.
 _ONE_WORD = re.compile(r"""\s*[^\s"'<>{}\[\]]+\s*""")
+_FLAGS = pa.schema(
+    [("col", pa.int32()), ("row", pa.int64())]
+    + [
+        (name, pa.bool_())
+        for name in (
+            "named",
+            "in_scope",
+            "ignored",
+            "other_bucket",
+            "is_foreign",
+            "unparsed",
+            "undeclared",
+            "elsewhere",
+            "is_single",
+        )
+    ]
+)
 _LOOKUP = pa.schema([("col", pa.int32()), ("row", pa.int64()), ("key", pa.string())])
 
 
@@ -49,21 +65,22 @@ class Missing:
     approximate: bool
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Rest:
-    """The values of one column that no plain spelling resolved, as far as they were looked at."""
+    """The values of one column that no plain spelling resolved, as far as they were looked at, by what they
+    are.
 
-    seen: int = 0
-    resolved: int = 0
-    missing: int = 0
-    elsewhere: int = 0  # on undeclared hosts without a single hit: not ours, as far as anybody can tell
-    outside: int = 0
-    unparsed: int = 0
-    other_bucket: int = 0
-    foreign: int = 0
-    ignored: int = 0
-    unparsed_samples: list[str] = field(default_factory=list)
-    missing_samples: list[str] = field(default_factory=list)
+    `counts` maps resolved, missing, elsewhere (on undeclared hosts without a single hit: not ours, as far
+    as anybody can tell), outside, unparsed, other_bucket, foreign and ignored to a number of values.
+    """
+
+    counts: Mapping[str, int]
+    unparsed_samples: tuple[str, ...]
+    missing_samples: tuple[str, ...]
+
+    @property
+    def seen(self) -> int:
+        return sum(self.counts.values())
 
 
 def measure(
@@ -125,29 +142,28 @@ def _column(
 ) -> ColumnCoverage:
     factor = unresolved / rest.seen if rest.seen else 1.0
 
-    def whole(count: int) -> int:
-        return round(count * factor)
+    def whole(kind: str) -> int:
+        return round(rest.counts.get(kind, 0) * factor)
 
-    found = resolved + whole(rest.resolved)
+    found = min(column.values, resolved + whole("resolved"))
+    named = found + whole("missing") + whole("elsewhere") + whole("outside")
     return ColumnCoverage(
         source=column.spec.source,
         column=column.spec.label,
         format=column.spec.format.value,
         values=column.values,
-        references=min(
-            column.values, found + whole(rest.missing) + whole(rest.elsewhere) + whole(rest.outside)
-        ),
-        resolved=min(column.values, found),
-        missing=whole(rest.missing),
-        unparsed=whole(rest.unparsed),
-        other_bucket=whole(rest.other_bucket),
-        foreign=whole(rest.foreign),
-        outside=whole(rest.outside),
-        ignored=whole(rest.ignored),
+        references=min(column.values, named),
+        resolved=found,
+        missing=whole("missing"),
+        unparsed=whole("unparsed"),
+        other_bucket=whole("other_bucket"),
+        foreign=whole("foreign"),
+        outside=whole("outside"),
+        ignored=whole("ignored"),
         approximate=rest.seen < unresolved,
         undeclared_hosts={host: values for host, (values, _) in hosts.items()},
-        unparsed_samples=rest.unparsed_samples,
-        missing_samples=rest.missing_samples,
+        unparsed_samples=list(rest.unparsed_samples),
+        missing_samples=list(rest.missing_samples),
         prefix_kept=dict(kept),
     )
 
@@ -199,10 +215,9 @@ def _sample(
     )
     session.copy(
         f"""
-        SELECT v.col, v.row, list(v.value ORDER BY v.is_extra) AS texts, bool_or(v.is_prefix) AS is_prefix
+        SELECT v.*
         FROM ({" UNION ALL ".join([nothing, *parts])}) v
-        WHERE NOT EXISTS (SELECT 1 FROM {named} n WHERE n.col = v.col AND n.row = v.row)
-        GROUP BY v.col, v.row""",
+        WHERE NOT EXISTS (SELECT 1 FROM {named} n WHERE n.col = v.col AND n.row = v.row)""",
         path,
     )
     return path
@@ -219,141 +234,114 @@ def _judge_rest(
     config: S3GCConfig,
     left_out: Sequence[str],
 ) -> list[_Rest]:
-    """Apply the full rules to the sample; look the keys up in one join; count what each value came to."""
-    rests = [_Rest() for _ in columns]
-    reserved = (RESERVED_PREFIX, *left_out)
-    scope = config.effective_prefixes
-    lookups = work / "unresolved-keys.parquet"
-    with pq.ParquetWriter(lookups, _LOOKUP, compression="zstd") as writer:
-        for batch in pq.ParquetFile(sample).iter_batches(batch_size=1_000):
-            session.check()
-            cols: list[int] = []
-            rows: list[int] = []
-            keys: list[str] = []
-            for item in batch.to_pylist():
-                rest = rests[item["col"]]
-                rest.seen += 1
-                meaning = _extract_all(item["texts"], item["is_prefix"], columns[item["col"]].spec)
-                if not _count_meaningless(rest, meaning, item["texts"][0]):
-                    inside = [
-                        key
-                        for key in meaning.keys | meaning.prefixes
-                        if key.startswith(scope) and not key.startswith(reserved)
-                    ]
-                    if not inside and not any(
-                        start.startswith(tuple(meaning.prefixes or " ")) for start in scope
-                    ):
-                        if not _is_not_ours(rest, meaning, item["texts"][0]):
-                            rest.outside += 1
-                        continue
-                    # The value waits under its first key, '' for none, until the join has answered.
-                    names = [key for key in inside if len(key.encode()) <= _KEY_BYTES] or [""]
-                    cols += [item["col"]] * len(names)
-                    rows += [item["row"]] * len(names)
-                    keys += names
-            arrays = [pa.array(cols, pa.int32()), pa.array(rows, pa.int64()), pa.array(keys, pa.string())]
-            writer.write_batch(pa.record_batch(arrays, schema=_LOOKUP))
-    exists = work / "unresolved-found.parquet"
-    session.copy(
-        f"""
-        SELECT col, row, bool_or(found) AS found FROM (
-            SELECT k.col, k.row, o.key IS NOT NULL AS found
-            FROM {table_of([lookups])} k LEFT JOIN (SELECT key FROM {listed}) o ON k.key = o.key
-        ) GROUP BY col, row""",
-        exists,
-    )
-    answers = work / "unresolved-answers.parquet"
-    session.copy(
-        f"""
-        SELECT e.col, e.found, s.texts, s.is_prefix
-        FROM {table_of([exists])} e JOIN {table_of([sample])} s ON e.col = s.col AND e.row = s.row
-        ORDER BY e.col, e.row""",
-        answers,
-    )
-    for batch in pq.ParquetFile(answers).iter_batches(batch_size=1_000):
-        session.check()
-        for item in batch.to_pylist():
-            col = item["col"]
-            _count_answer(
-                rests[col], item["found"], item["texts"], item["is_prefix"], columns[col].spec, hosts[col]
-            )
-    return rests
+    """Apply the full rules to the sample, look all keys up in one join, and count what each value came to.
 
-
-def _count_answer(
-    rest: _Rest,
-    found: bool,
-    texts: Sequence[str],
-    is_prefix: bool,
-    spec: ColumnSpec,
-    hosts: Mapping[str, tuple[int, int]],
-) -> None:
-    if found:
-        rest.resolved += 1
-        return
-    meaning = _extract_all(texts, is_prefix, spec)
-    undeclared = meaning.undeclared_hosts
-    if _is_not_ours(rest, meaning, texts[0]):
-        return
-    if undeclared and all(not hosts.get(host, (0, 0))[1] for host in undeclared):
-        rest.elsewhere += 1
-        return
-    rest.missing += 1
-    if len(rest.missing_samples) < _SAMPLES:
-        rest.missing_samples.append(_shown(texts[0]))
-
-
-def _is_not_ours(rest: _Rest, meaning: Extraction, text: str) -> bool:
-    """Count a value that is, as a whole, an address of somebody else's; False when it could be ours.
-
-    Its full extraction may still name keys (a proxy's parameters, the text itself); none of them exists. A
-    document with several addresses is ours as long as one of them could be.
+    Texts go through Python once and are not carried along: what is said of them goes to files of flags and
+    keys, which are put together again by (col, row), as one value may have several texts.
     """
-    if meaning.ignored and not (meaning.foreign or meaning.other_bucket or meaning.undeclared_hosts):
-        rest.ignored += 1
-    elif _ONE_WORD.fullmatch(text) and meaning.other_bucket:
-        rest.other_bucket += 1
-    elif _ONE_WORD.fullmatch(text) and meaning.foreign:
-        rest.foreign += 1
-    else:
-        return False
-    return True
+    flags, lookups = work / "unresolved-flags.parquet", work / "unresolved-keys.parquet"
+    scope, reserved = config.effective_prefixes, (RESERVED_PREFIX, *left_out)
+    with (
+        pq.ParquetWriter(flags, _FLAGS, compression="zstd") as flag_writer,
+        pq.ParquetWriter(lookups, _LOOKUP, compression="zstd") as key_writer,
+    ):
+        for batch in pq.ParquetFile(sample).iter_batches(batch_size=200):
+            session.check()
+            said: list[dict[str, object]] = []
+            asked: list[dict[str, object]] = []
+            for item in batch.to_pylist():
+                col, row, text = item["col"], item["row"], item["value"]
+                spec = columns[col].spec
+                meaning = extract(
+                    PrefixReference(text) if item["is_prefix"] else text, spec.format, spec.rules
+                )
+                keys, is_named = _keys_in_scope(meaning, scope, reserved)
+                said.append(
+                    {"col": col, "row": row, **_said(meaning, text, hosts[col]), "in_scope": is_named}
+                )
+                asked += [{"col": col, "row": row, "key": key} for key in keys]
+            flag_writer.write_batch(pa.RecordBatch.from_pylist(said, schema=_FLAGS))
+            key_writer.write_batch(pa.RecordBatch.from_pylist(asked, schema=_LOOKUP))
+    kinds = work / "unresolved-kinds.parquet"
+    session.copy(
+        f"""
+        SELECT col, row,
+            CASE WHEN found THEN 'resolved'
+                 WHEN ignored AND NOT (other_bucket OR is_foreign OR undeclared) THEN 'ignored'
+                 WHEN other_bucket AND (is_single OR NOT named) THEN 'other_bucket'
+                 WHEN is_foreign AND (is_single OR NOT named) THEN 'foreign'
+                 WHEN NOT named THEN if(unparsed, 'unparsed', 'ignored')
+                 WHEN NOT in_scope THEN 'outside'
+                 WHEN elsewhere THEN 'elsewhere'
+                 ELSE 'missing' END AS kind
+        FROM (
+            SELECT col, row, bool_or(named) AS named, bool_or(in_scope) AS in_scope, bool_or(ignored) AS ignored,
+                   bool_or(other_bucket) AS other_bucket, bool_or(is_foreign) AS is_foreign,
+                   bool_and(unparsed) AS unparsed, bool_or(undeclared) AS undeclared,
+                   bool_or(elsewhere) AS elsewhere, bool_or(is_single) AS is_single
+            FROM {table_of([flags])} GROUP BY col, row
+        ) f LEFT JOIN (
+            SELECT DISTINCT k.col, k.row, true AS found
+            FROM {table_of([lookups])} k SEMI JOIN (SELECT key FROM {listed}) o ON k.key = o.key
+        ) USING (col, row)""",
+        kinds,
+    )
+    counted = session.rows(f"SELECT col, kind, count(*) FROM {table_of([kinds])} GROUP BY ALL")
+    shown = session.rows(
+        f"""
+        SELECT s.col, k.kind, substr(s.value, 1, {2 * _SAMPLE_LENGTH})
+        FROM {table_of([sample])} s JOIN (
+            SELECT * FROM {table_of([kinds])} WHERE kind IN ('missing', 'unparsed')
+            QUALIFY row_number() OVER (PARTITION BY col, kind ORDER BY row) <= {_SAMPLES}
+        ) k ON s.col = k.col AND s.row = k.row
+        WHERE NOT s.is_extra ORDER BY s.col, s.row"""
+    )
+    return [
+        _Rest(
+            counts={kind: count for col, kind, count in counted if col == number},
+            unparsed_samples=_samples(shown, number, "unparsed"),
+            missing_samples=_samples(shown, number, "missing"),
+        )
+        for number in range(len(columns))
+    ]
 
 
-def _count_meaningless(rest: _Rest, meaning: Extraction, text: str) -> bool:
-    """Count a value that names no key at all; False when it names one."""
-    if meaning.keys or meaning.prefixes:
-        return False
-    if meaning.other_bucket:
-        rest.other_bucket += 1
-    elif meaning.foreign:
-        rest.foreign += 1
-    elif meaning.unparsed:
-        rest.unparsed += 1
-        if len(rest.unparsed_samples) < _SAMPLES:
-            rest.unparsed_samples.append(_shown(text))
-    else:
-        rest.ignored += 1  # data:, mailto: and the like, and values of nothing but blanks
-    return True
+def _samples(shown: Sequence[tuple[int, str, str]], number: int, kind: str) -> tuple[str, ...]:
+    return tuple(_shown(text) for col, found, text in shown if (col, found) == (number, kind))
 
 
-def _extract_all(texts: Sequence[str], is_prefix: bool, spec: ColumnSpec) -> Extraction:
-    """Return what all spellings of one value mean together; unparsed only when every one of them is."""
-    whole = Extraction()
-    unparsed = True
-    for text in texts:
-        part = extract(PrefixReference(text) if is_prefix else text, spec.format, spec.rules)
-        whole.keys |= part.keys
-        whole.prefixes |= part.prefixes
-        whole.undeclared_hosts |= part.undeclared_hosts
-        whole.other_bucket += part.other_bucket
-        whole.foreign += part.foreign
-        whole.ignored = whole.ignored or part.ignored
-        unparsed = unparsed and part.unparsed
-    whole.unparsed = unparsed
-    whole.keys.discard("")
-    whole.prefixes.discard("")
-    return whole
+def _keys_in_scope(
+    meaning: Extraction, scope: tuple[str, ...], reserved: tuple[str, ...]
+) -> tuple[list[str], bool]:
+    """The keys of a value that the listing could have, and whether it means anything that it could have."""
+    keys = [key for key in meaning.keys if key and key.startswith(scope) and not key.startswith(reserved)]
+    prefixes = [prefix for prefix in meaning.prefixes if prefix and not prefix.startswith(reserved)]
+    above = any(prefix.startswith(scope) or _is_above(prefix, scope) for prefix in prefixes)
+    return [key for key in keys if is_storable(key)], bool(keys) or above
+
+
+def _is_above(prefix: str, scope: Sequence[str]) -> bool:
+    return any(start.startswith(prefix) for start in scope)
+
+
+def _said(meaning: Extraction, text: str, hosts: Mapping[str, tuple[int, int]]) -> dict[str, object]:
+    """The flags of one text. `elsewhere`: it is on undeclared hosts, none of which serves a single object
+    of ours.
+
+    `is_single`: it is one address, not a document with several; then another bucket's or a foreign host's
+    address is nothing else, whatever the rules could still read out of it.
+    """
+    undeclared = meaning.undeclared_hosts
+    return {
+        "named": bool(meaning.keys - {""} or meaning.prefixes - {""}),
+        "ignored": meaning.ignored,
+        "other_bucket": meaning.other_bucket > 0,
+        "is_foreign": meaning.foreign > 0,
+        "unparsed": meaning.unparsed,
+        "undeclared": bool(undeclared),
+        "elsewhere": bool(undeclared) and not any(hosts.get(host, (0, 0))[1] for host in undeclared),
+        "is_single": _ONE_WORD.fullmatch(text) is not None,
+    }
 
 
 def _shown(text: str) -> str:

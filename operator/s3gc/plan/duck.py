@@ -22,10 +22,12 @@ import duckdb
 
 from s3gc.exceptions import S3GCError
 
-__all__ = ["Cancelled", "Session", "open_session", "quoted", "table_of", "timestamp"]
+__all__ = ["Cancelled", "Session", "is_storable", "open_session", "quoted", "table_of", "timestamp"]
 
 #: Rows of a row group that DuckDB writes: small, because each writing thread holds one of them in memory.
 ROW_GROUP = 32_768
+#: The same in bytes, for columns of documents.
+ROW_GROUP_BYTES = "2MB"
 
 
 class Cancelled(S3GCError):  # noqa: N818  not an error: somebody asked for it
@@ -38,6 +40,17 @@ def quoted(text: str) -> str:
         # A NUL ends a statement for the parser; chr(0) does not.
         return "(" + " || chr(0) || ".join(quoted(part) for part in text.split("\0")) + ")"
     return "'" + text.replace("'", "''") + "'"
+
+
+def is_storable(key: str) -> bool:
+    """Tell whether a key that a value could mean can be the name, or the beginning of the name, of an object.
+
+    1 to 1,024 bytes of UTF-8: the empty prefix would mean everything, and a lone surrogate is in no key.
+    """
+    try:
+        return 0 < len(key) <= 1024 and len(key.encode()) <= 1024
+    except UnicodeEncodeError:
+        return False
 
 
 def table_of(files: Sequence[Path], *, row_numbers: bool = False) -> str:
@@ -90,7 +103,8 @@ class Session:
     def copy(self, query: str, path: Path) -> Path:
         """Write the result of `query` to a Parquet file, streaming."""
         name = quoted(str(path))
-        self.run(f"COPY ({query}) TO {name} (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP})")
+        groups = f"ROW_GROUP_SIZE {ROW_GROUP}, ROW_GROUP_SIZE_BYTES '{ROW_GROUP_BYTES}'"
+        self.run(f"COPY ({query}) TO {name} (FORMAT parquet, COMPRESSION zstd, {groups})")
         return path
 
     def copied(self, query: str, path: Path) -> int:
@@ -118,6 +132,13 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0][:300]
 
 
+def threads_for(memory_limit_mb: int) -> int:
+    """Return how many threads a memory limit can feed: each holds vectors of its own, about 96 MB at worst."""
+    if memory_limit_mb < 128:
+        return 1
+    return max(2, min(os.cpu_count() or 2, memory_limit_mb // 96))
+
+
 @contextmanager
 def open_session(
     work: Path, *, memory_limit_mb: int, threads: int | None = None, stop: threading.Event | None = None
@@ -133,7 +154,7 @@ def open_session(
         config={
             "memory_limit": f"{memory_limit_mb}MB",
             "temp_directory": str(spill),
-            "threads": threads or max(2, os.cpu_count() or 2),
+            "threads": threads or threads_for(memory_limit_mb),
             "preserve_insertion_order": False,
             "default_collation": "",  # bytes are bytes
             "autoinstall_known_extensions": False,

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from s3gc.config import ReferenceFormat
-from s3gc.plan.duck import Session, quoted, table_of
+from s3gc.plan.duck import Session, is_storable, quoted, table_of
 from s3gc.plan.scope import IN_SCOPE
 from s3gc.references.extract import extract
 from s3gc.references.reader import ReadColumn
@@ -153,7 +153,8 @@ def _extract_prefixes(session: Session, columns: Sequence[ReadColumn], out: Path
                     found = seen.get((value, is_prefix))
                     if found is None:
                         given = PrefixReference(value) if is_prefix else value
-                        found = frozenset(extract(given, spec.format, spec.rules).prefixes - {""})
+                        meant = extract(given, spec.format, spec.rules).prefixes
+                        found = frozenset(prefix for prefix in meant if is_storable(prefix))
                         if len(seen) < _REMEMBERED:
                             seen[value, is_prefix] = found
                     rows += [row] * len(found)

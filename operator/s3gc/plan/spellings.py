@@ -24,13 +24,15 @@ from s3gc.references.types import ReferenceRules
 
 __all__ = ["cheap_keys", "derived_keys_sql", "hosts_in", "is_declared_host", "settled", "values_of"]
 
-#: Longer values are left to the second stage whole: their tokens would not fit into a small memory limit.
-MAX_CHEAP_BYTES = 65_536
+#: Longer values are left to the second stage: they are no keys, and their tokens need memory.
+MAX_CHEAP_BYTES = 16_384
 #: More base URLs than this are left to the second stage.
 _MAX_BASES = 64
 
-#: Characters that end a token in JSON, HTML, Markdown, lists and plain text.
-_SEPARATORS = r"""[\s"'<>()\[\]{}|,;\\`]+"""
+#: Longer tokens are no keys, however they are encoded.
+MAX_TOKEN_BYTES = 4_096
+#: A character that does not end a token in JSON, HTML, Markdown, lists and plain text.
+_WORD = r"""[^\s"'<>()\[\]{}|,;\\`]"""
 _URL = r"^(?:([A-Za-z][A-Za-z0-9+.-]*):)?//([^/?#]*)/?(.*)$"
 #: The host part of every URL in a text, protocol-relative ones included.
 _HOST = r"""(?:^|[^:/])(?:[hH][tT][tT][pP][sS]?:)?//([^/?#\s"'<>\\]+)"""
@@ -72,16 +74,17 @@ def cheap_keys(values: str, column_format: ReferenceFormat, rules: ReferenceRule
 def _tokens(values: str) -> str:
     """The value itself and, unless it is one plain word, its tokens and quoted strings."""
     text = "replace(value, '\\/', '/')"
-    whole = f"trim(value, {_BLANK})"
-    quoted_strings = f"""regexp_extract_all({text}, '"([^"\\\\]*)"', 1)"""
-    split = f"regexp_split_to_array({text}, {quoted(_SEPARATORS)})"
+    strings = f"""regexp_extract_all({text}, '"([^"\\\\]*)"', 1)"""
+    # Words without a dot or a slash are hardly ever keys; those that are, are left to the full rules.
+    words = f"regexp_extract_all({text}, {quoted(f'{_WORD}*[./]{_WORD}*')})"
     return f"""
-        SELECT col, row, unnest(
-            CASE WHEN regexp_full_match(value, '[^\\s"''<>()\\[\\]{{}}|,;\\\\`]*') THEN [value]
-                 WHEN strlen(value) > {MAX_CHEAP_BYTES} THEN [{whole}]
-                 ELSE list_distinct(list_concat([value, {whole}, {text}], {split}, {quoted_strings})) END
-        ) AS token
-        FROM {values}"""
+        SELECT * FROM (
+            SELECT col, row, unnest(
+                CASE WHEN regexp_full_match(value, {quoted(f"{_WORD}*")}) THEN [value]
+                     ELSE list_distinct(list_concat([value, trim(value, {_BLANK}), {text}], {words}, {strings})) END
+            ) AS token
+            FROM {values}
+        ) WHERE strlen(token) BETWEEN 1 AND {MAX_TOKEN_BYTES}"""
 
 
 def _parsed(tokens: str) -> str:
@@ -94,7 +97,7 @@ def _parsed(tokens: str) -> str:
                 CASE WHEN contains(token, '//')
                      THEN regexp_extract(token, {quoted(_URL)}, ['scheme', 'host', 'rest'], 's')
                      ELSE {{'scheme': '', 'host': '', 'rest': ''}} END AS url
-            FROM ({tokens}) WHERE token <> ''
+            FROM ({tokens})
         )"""
 
 
@@ -199,7 +202,7 @@ def values_of(columns: Sequence[ReadColumn], numbers: Sequence[int]) -> str:
     """Return SQL for the values of some columns as one relation of col, row, value; no prefix references."""
     parts = (
         f"SELECT {number}::INTEGER AS col, row, value "
-        f"FROM {table_of(columns[number].files)} WHERE NOT is_prefix"
+        f"FROM {table_of(columns[number].files)} WHERE NOT is_prefix AND strlen(value) <= {MAX_CHEAP_BYTES}"
         for number in numbers
     )
     return "(" + " UNION ALL ".join(parts) + ")"

@@ -40,7 +40,7 @@ READ_SCHEMA = pa.schema(
 
 #: A row group is written when it holds this much text, so that a reader never needs more than about this at
 #: once.
-_GROUP_BYTES = 8 * 1024 * 1024
+_GROUP_BYTES = 2 * 1024 * 1024
 _GROUP_ROWS = 65_536
 #: Databases read side by side; each is one connection, and a person sized their pools without us in mind.
 _SOURCES_AT_ONCE = 4

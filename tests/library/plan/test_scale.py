@@ -6,7 +6,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from tests.library.plan.tables import T0, config, spec
+from tests.library.plan.tables import T0, columns, config, keys_of, listing, spec
 
 from s3gc.config import ReferenceFormat
 from s3gc.inventory.listing import Inventory
@@ -68,3 +68,19 @@ async def test_a_million_by_a_million_in_128_mb_is_exact(
             f"SELECT {_KEY} FROM range({OBJECTS}) t(i) WHERE i % 1000 = 7 ORDER BY 1"
         ).fetchall()
     assert [item.key for batch in read_plan(plan.path) for item in batch] == [row[0] for row in expected]
+
+
+@pytest.mark.parametrize("paragraphs", [10, 200, 3_000], ids=["700 B", "12 kB", "200 kB"])
+async def test_documents_much_larger_than_the_memory_limit_fit_through_it(
+    tmp_path: Path, paragraphs: int
+) -> None:
+    page = "<p>lorem ipsum dolor sit amet</p>" * paragraphs
+    count = 600 if paragraphs > 1_000 else 5_000
+    values = (f'{page}<img src="/k/{number}.jpg">{page}' for number in range(count))
+    inventory = listing(tmp_path, [f"k/{number}.jpg" for number in range(count + 10)])
+    read = await columns(tmp_path, (spec(), list(values)))
+    found = await find_candidates(
+        inventory, read, config=config(memory_limit_mb=64), work=tmp_path / "join", sample_values=100
+    )
+    assert keys_of(found.candidates) == [f"k/{number}.jpg" for number in range(count, count + 10)]
+    assert found.coverage[0].resolved == count
