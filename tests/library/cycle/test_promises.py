@@ -79,7 +79,7 @@ async def test_an_execute_deletes_exactly_the_orphans_and_a_restore_brings_every
     # A person who restores wants it to stay: the next cycle must not delete it again.
     after = await world.run()
     assert after.deleted_count == 0
-    assert after.held_count == 10
+    assert after.held_count + after.young_count == 10  # some stores make a restored object new
     assert world.present() == BODIES
 
 

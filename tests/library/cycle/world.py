@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ class World:
         await self.execute("create table files(id bigserial primary key, key text, note text)")
         return self
 
-    @property
+    @cached_property
     def client(self) -> Any:
         return s3_client(self.server)
 
