@@ -349,6 +349,9 @@ class Operation:
             local = await self._proven_manifest(Path(folder) / "manifest.parquet", noted)
             if local is not None:
                 covered = await asyncio.to_thread(groups_of, local)
+                for lost in sorted(covered - groups):
+                    path = layout.journal_path(self.id, lost)
+                    noted.append(f"journal {path} is missing; the manifest has its objects")
                 rows = read_rows(local, self.id, wanted)
                 while (batch := await asyncio.to_thread(next, rows, None)) is not None:
                     for row in batch:

@@ -104,7 +104,7 @@ class World:
         if cut is not None:
             del data[cut:]
         else:
-            data[at if at >= 0 else len(data) // 2] ^= 0x40
+            data[len(data) // 2 if at == -1 else at] ^= 0x40
         file.write_bytes(data)
 
 
