@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import shutil
 import tempfile
 import time
@@ -20,8 +21,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import aiosqlite
 from ulid import ULID
 
+from s3gc.backup.retention import expire
 from s3gc.config import Approval, GCMode, S3GCConfig, SourceConfig, Versions
 from s3gc.exceptions import ConfigurationError, RefusedError, S3GCError
 from s3gc.inventory.listing import Inventory, take_inventory
@@ -34,6 +37,7 @@ from s3gc.plan.undeclared import find_undeclared
 from s3gc.references.reader import ReadColumn, read_references
 from s3gc.references.sources import open_source
 from s3gc.references.types import ReferenceRules, Source, SourcePreflight
+from s3gc.report.write import write_report
 from s3gc.results import GCResult, GuardReport, Outcome, Progress
 from s3gc.state import GCState
 from s3gc.store.probe import Capabilities, probe
@@ -51,6 +55,8 @@ from s3gc.vault.records import PlannedObject
 from s3gc.vault.state import ScopeState
 
 __all__ = ["run_gc_cycle"]
+
+log = logging.getLogger(__name__)
 
 #: After a cancellation the check may still take this long for its barrier; the journal stays open beyond it.
 STOPPED_BARRIER_SECONDS = 20.0
@@ -144,7 +150,7 @@ class _Cycle:
             plan = await self._plan(operation, joined, resumed=resumed)
             await self._guard(operation, joined, plan, approved=approved, resumed=resumed)
             if ended := self._ends_before_sweep(plan, approved=approved):
-                return await self._finish(operation, ended)
+                return await self._finish(operation, lock, ended)
         except asyncio.CancelledError:
             await self._failed(operation, "cancelled before the sweep; nothing was deleted")
             raise
@@ -430,7 +436,7 @@ class _Cycle:
         self.facts.seconds.update(swept.seconds)
         if self.executing:
             await self._check(operation)
-        return await self._finish(operation, Outcome.SUCCEEDED)
+        return await self._finish(operation, lock, Outcome.SUCCEEDED)
 
     async def _check(self, operation: Operation) -> None:
         self.tell(Progress("Checking", deleted=self.facts.swept.deleted, total=self.facts.swept.deleted))
@@ -457,7 +463,7 @@ class _Cycle:
 
     # --- the end
 
-    async def _finish(self, operation: Operation, outcome: Outcome) -> GCResult:
+    async def _finish(self, operation: Operation, lock: ScopeLock, outcome: Outcome) -> GCResult:
         swept, checked = self.facts.swept, self.facts.checked
         errors = [*self.facts.errors, *swept.errors, *checked.errors]
         if swept.stopped and not swept.errors:
@@ -466,11 +472,36 @@ class _Cycle:
             outcome = Outcome.PARTIALLY_FAILED if self.config.mode is not GCMode.DRY_RUN else outcome
         result = self._result(operation, outcome, errors)
         await operation.write_result(result)
+        where = await write_report(
+            operation, result, memory_limit_mb=self.config.memory_limit_mb, work=self._folder("report")
+        )
+        if where is not None:
+            result = result.model_copy(update={"report": where})
+            await operation.write_result(result)
         await operation.update(outcome=str(outcome), completed_at=result.completed_at)
         if self.executing:
-            async with contextlib.aclosing(_Catalog(await open_catalog(self.catalog_path))) as catalog:
-                await index_operation(catalog.db, operation)
+            catalog = await open_catalog(self.catalog_path)
+            try:
+                await index_operation(catalog, operation)
+                await self._expire(lock, operation, catalog)
+            finally:
+                await catalog.close()
         return result
+
+    async def _expire(self, lock: ScopeLock, operation: Operation, catalog: aiosqlite.Connection) -> None:
+        # Last of all, and never the reason why a cycle fails: what is old stays a little longer.
+        try:
+            await expire(
+                self.vault,
+                self.config,
+                now=await self.bucket.server_time(),
+                scope_id=self.scope.id,
+                lock=lock,
+                keep=frozenset({operation.id}),
+                vault_db=catalog,
+            )
+        except S3GCError as error:
+            log.warning("old operations were not expired: %s", error.message)
 
     def _result(self, operation: Operation, outcome: Outcome, errors: list[str]) -> GCResult:
         facts, swept, checked = self.facts, self.facts.swept, self.facts.checked
@@ -550,14 +581,6 @@ class _Cycle:
         folder = self.work / name
         folder.mkdir(exist_ok=True)
         return folder
-
-
-class _Catalog:
-    def __init__(self, db: Any) -> None:
-        self.db = db
-
-    async def aclose(self) -> None:
-        await self.db.close()
 
 
 async def _batches(plan: Path, size: int) -> AsyncIterator[list[PlannedObject]]:

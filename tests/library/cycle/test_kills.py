@@ -19,11 +19,12 @@ from typing import Any
 import aiosqlite
 import asyncpg
 import pytest
-from tests.library.cycle.world import World
+from tests.library.cycle.world import AtPhase, World
 from tests.testbed.services import Postgres, S3Server
 
 from s3gc import initialize_gc_state, shutdown_gc_state
 from s3gc.backup.restore import restore_operation
+from s3gc.sweep.check import CheckResult
 
 ROOT = Path(__file__).parents[3]
 
@@ -199,3 +200,32 @@ async def test_live_writers_beside_repeated_executes_lose_nothing(
         present = await asyncio.to_thread(world.present)
         missing = await world.referenced() - present.keys()
         assert not missing, f"seed {seed}: referenced and gone: {sorted(missing)[:5]}"
+
+
+@pytest.mark.timeout(300)
+async def test_without_the_check_at_the_end_live_writers_do_lose(
+    minio: S3Server,
+    postgres: Postgres,
+    credentials: Callable[[S3Server], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The mutant: if this did not lose, the test above could not see a loss."""
+
+    async def no_check(*_: object, **__: object) -> CheckResult:
+        return CheckResult()
+
+    monkeypatch.setattr("s3gc.cycle.check_operation", no_check)
+    credentials(minio)
+    world = await World(minio, await postgres.fresh_database(), tmp_path / "vault").begin()
+    await world.upload({f"m/{i:04d}.bin": b"%d" % i for i in range(40)})
+    await world.reference(sorted(world.bodies)[:20])
+    key = sorted(world.bodies)[30]
+    writer = await asyncpg.connect(world.dsn)
+    transaction = writer.transaction()
+    await transaction.start()
+    await writer.execute("insert into files(key) values ($1)", key)
+    await world.run(progress=AtPhase("Checking", transaction.commit))
+    await asyncio.sleep(0)
+    await writer.close()
+    assert await world.referenced() - (await asyncio.to_thread(world.present)).keys() == {key}
