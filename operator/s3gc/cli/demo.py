@@ -112,7 +112,7 @@ class _Demo:
         from s3gc.demo.store import demo_store
 
         with demo_store() as store:
-            self._chapter("A shop", "its database says which pictures, posts and invoices it still uses")
+            self._chapter("A shop", "its database says which files it still uses")
             self._seed(store)
             config = policy_of(self.folder, store.endpoint)
             self._chapter("Dry run", "what no row references; nothing is deleted")
@@ -123,7 +123,7 @@ class _Demo:
             )
             done = await self._cycle(config, "execute", watch=_LateReference(self.shop, store, self.folder))
             self._tell_execute(done, store)
-            self._chapter("Restore", "on second thoughts, everything shall come back")
+            self._chapter("Restore", "on second thoughts: everything shall come back")
             await self._tell_restore(config, done, store)
             self._chapter("What is left", "")
             await self._tell_end(config, done)
@@ -175,24 +175,21 @@ class _Demo:
 
     async def _cycle(self, config: S3GCConfig, mode: str, watch: _LateReference | None = None) -> GCResult:
         from s3gc.cli.progress import reporting
+        from s3gc.cli.runtime import watched
         from s3gc.cycle import run_gc_cycle
-        from s3gc.report.write import write_report
         from s3gc.state import initialize_gc_state, shutdown_gc_state
 
         config = config.with_updates(mode=mode)
         state = await initialize_gc_state(config)
         try:
-            with reporting(quiet=not self.told) as show:
+            with reporting(quiet=not (self.told and watched())) as show:
 
                 def progress(now: Progress) -> None:
                     show(now)
                     if watch is not None:
                         watch(now)
 
-                result = await run_gc_cycle(config, state, progress=progress)
-            operation = state["vault"].operation(result.operation_id)
-            await write_report(operation, result)
-            return result
+                return await run_gc_cycle(config, state, progress=progress)
         finally:
             await shutdown_gc_state(state)
 
@@ -252,9 +249,11 @@ class _Demo:
         self.story.late_key_is_back = bool(late) and back == late
         self._expect(
             self.story.late_key_is_back,
-            f"{self.story.late_key} was deleted, then referenced, and is back already",
+            f"{self.story.late_key}: deleted, then referenced, and back already",
             "the reference that came during the sweep did not come through",
         )
+        if late:
+            self._say(("  something late makes the outcome PartiallyFailed: a person should know", "dim"))
         referenced = {
             each.key for each in self.shop.objects if each.fate in ("referenced", "excluded", "young")
         }
@@ -291,12 +290,13 @@ class _Demo:
 
         from s3gc.backup.restore import restore_operation
         from s3gc.cli.progress import reporting
+        from s3gc.cli.runtime import watched
         from s3gc.state import initialize_gc_state, shutdown_gc_state
 
         state = await initialize_gc_state(config)
         try:
             async with aiosqlite.connect(state["vault_db_path"]) as vault_db:
-                with reporting(quiet=not self.told or dry_run) as progress:
+                with reporting(quiet=not (self.told and watched()) or dry_run) as progress:
                     return await restore_operation(
                         config, state, vault_db, done.operation_id, dry_run=dry_run, progress=progress
                     )

@@ -101,7 +101,8 @@ def _facts(result: GCResult) -> Iterator[tuple[str, str | Text]]:
     if result.late_references:
         text = f"{plural(result.late_references, 'object')} referenced during the sweep, restored"
         yield "late references", Text(text, style="red bold")
-        yield "", ", ".join(visible(key, 60) for key in result.late_reference_keys[:3])
+        for key in result.late_reference_keys[:3]:
+            yield "", visible(key, 60)
     if result.healed_count:
         yield "healed", f"{plural(result.healed_count, 'object')} that are referenced again"
     if result.missing_objects:
@@ -112,7 +113,7 @@ def _facts(result: GCResult) -> Iterator[tuple[str, str | Text]]:
         reason = f" ({result.verification_reason})" if result.verification_reason else ""
         yield "verification", f"{result.verification}{reason}{checked}"
     if result.plan_digest:
-        yield "plan digest", result.plan_digest
+        yield "plan digest", f"{result.plan_digest[:16]}…"
     if result.report:
         yield "report", result.report
 

@@ -157,7 +157,7 @@ def _products(shop: Shop, dice: random.Random) -> Iterator[DemoObject]:
             details = {"title": sku.title(), "price": dice.randint(5, 400), "images": images}
             shop.rows["products"].append((number, sku, json.dumps(details)))
         for key in keys:
-            cold = "STANDARD_IA" if number % 9 == 0 else "STANDARD"
+            cold = "STANDARD_IA" if number % 10 == 7 else "STANDARD"
             body = _picture(dice, 4_000, 24_000, "webp")
             yield DemoObject(key, body, "image/webp", _age(dice), "referenced" if sold else "deleted", cold)
 

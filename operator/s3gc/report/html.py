@@ -83,7 +83,8 @@ def render_html(result: GCResult, summary: Summary, *, now: datetime | None = No
         done=result.mode == "execute",
         figures=list(_figures(result, summary)),
         scope=_scope(result),
-        guards=sorted(result.guards, key=lambda guard: (not guard.tripped, guard.guard, guard.subject)),
+        tripped=[guard for guard in result.guards if guard.tripped],
+        passed=_passed(result.guards),
         guard_numbers=_guard_numbers,
         coverage=[_Coverage(each) for each in result.coverage],
         prefixes=_bars(summary.by_prefix),
@@ -174,6 +175,20 @@ def _timeline(result: GCResult) -> list[Part]:
             for name, seconds in result.phase_seconds.items()
         ]
     )
+
+
+def _passed(guards: Sequence[GuardReport]) -> list[tuple[GuardReport, int]]:
+    """The guards that passed, one row a kind: the subject that came closest to its limit, and how many there were."""
+    kinds: dict[str, list[GuardReport]] = {}
+    for guard in guards:
+        if not guard.tripped:
+            kinds.setdefault(guard.guard, []).append(guard)
+
+    def closeness(guard: GuardReport) -> float:
+        value = guard.value or 0.0
+        return -value if guard.guard.startswith("min") else value
+
+    return [(max(found, key=closeness), len(found)) for _, found in sorted(kinds.items())]
 
 
 def _guard_numbers(guard: GuardReport) -> str:

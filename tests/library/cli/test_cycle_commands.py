@@ -201,7 +201,7 @@ def test_a_stopped_cycle_ends_with_143_and_the_next_one_carries_on(world: World)
     seen = []
     for line in process.stderr:
         seen.append(line)
-        if '"Deleting"' in line or '"BackingUp"' in line:
+        if any(f'"{phase}"' in line for phase in ("Verifying", "BackingUp", "Deleting")):
             break
     time.sleep(1)
     process.send_signal(signal.SIGTERM)
@@ -278,7 +278,7 @@ def test_the_documented_commands_parse(shell: object) -> None:
     text = "\n".join(path.read_text() for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))])
     fenced = "\n".join(re.findall(r"```(?:sh|console|bash)\n(.*?)```", text, re.DOTALL)).replace("\\\n", " ")
     lines = [line.removeprefix("$ ") for line in fenced.splitlines() if re.match(r"(\$ )?s3gc ", line)]
-    assert len(lines) > 10
+    assert len(lines) >= 10
     for line in lines:
         words = shlex.split(line, comments=True)[1:]
         ended = CliRunner().invoke(app(), [*words[:1], "--help"] if "--" in words else [*words, "--help"])

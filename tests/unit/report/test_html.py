@@ -331,3 +331,17 @@ def test_parts_without_anything_are_left_out() -> None:
     assert [part.colour for part in parts_of([("a", 0, ""), ("c", 3, "")])] == [
         2
     ]  # a colour stays its part's own
+
+
+def test_passed_guards_are_one_row_a_kind_with_the_closest_call() -> None:
+    guards = [
+        GuardReport(guard="maxUnparsedPercent", subject=f"t.c{number}", tripped=False, value=number, limit=5)
+        for number in range(4)
+    ]
+    guards += [
+        GuardReport(guard="minResolvedPercent", subject=f"t.c{n}", tripped=False, value=n, limit=10)
+        for n in (90, 11)
+    ]
+    words = _Page(render_html(result_of(guards=guards), Summary(), now=NOW)).words
+    assert "maxUnparsedPercent 3 % / 5 % closest of 4: t.c3" in words
+    assert "minResolvedPercent 11 % / 10 % closest of 2: t.c11" in words
