@@ -63,7 +63,9 @@ class Rules:
 
 
 _REGION = r"[a-z]{2,5}(?:-[a-z]+){1,3}-\d{1,2}"
-_AWS_DOMAIN = r"(?:amazonaws\.com(?:\.cn)?|amazonaws\.eu|c2s\.ic\.gov|sc2s\.sgov\.gov|cloud\.adc-e\.uk|csp\.hci\.ic\.gov)"
+_AWS_DOMAIN = (
+    r"(?:amazonaws\.com(?:\.cn)?|amazonaws\.eu|c2s\.ic\.gov|sc2s\.sgov\.gov|cloud\.adc-e\.uk|csp\.hci\.ic\.gov)"
+)
 #: Host of an S3 endpoint itself, without any bucket in front.
 _S3_SERVICE = re.compile(
     rf"(?:s3(?:[.-](?:accelerate|dualstack|fips|website|external-1|{_REGION})){{0,5}}\.{_AWS_DOMAIN}"
@@ -71,7 +73,7 @@ _S3_SERVICE = re.compile(
     rf"|bucket\.vpce-[a-z0-9-]+\.s3\.{_REGION}\.vpce\.{_AWS_DOMAIN})"
 )
 #: Access points are named, not bucketed: whose they are cannot be seen.
-_S3_UNPLACED = re.compile(rf"(?:s3-accesspoint|s3-object-lambda|accesspoint|s3-control|s3-outposts)\b")
+_S3_UNPLACED = re.compile(r"(?:s3-accesspoint|s3-object-lambda|accesspoint|s3-control|s3-outposts)\b")
 _AWS_HOST = re.compile(rf"\.{_AWS_DOMAIN}$")
 _BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 

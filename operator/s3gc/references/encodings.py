@@ -1,0 +1,345 @@
+"""Undoing the encodings that applications wrap around a key: percent, HTML, backslashes, hex, base64, bytes.
+
+The lowest room of the extractor. Every function here is *local*: what it makes of a piece of text depends on
+that piece alone, never on what stands around it. The matcher's pre-filter rests on that (`anchors`): decoding
+a whole value and then looking for a key's words finds whatever the extractor finds by cutting first.
+
+One encoding can have several readings (``%E9`` is not UTF-8, so it is Latin-1, or was never an escape). All
+are returned: a key too many keeps an object longer, a key too few loses it.
+"""
+
+from __future__ import annotations
+
+import binascii
+import codecs
+import html
+import re
+import unicodedata
+import uuid
+from collections.abc import Callable, Iterator
+from html.entities import html5
+
+__all__ = [
+    "base64_texts",
+    "closure",
+    "decodings",
+    "has_controls",
+    "is_encoded",
+    "normal_forms",
+    "percent_readings",
+    "starts_like_text",
+    "texts_of",
+    "uuid_spellings",
+]
+
+_ESCAPES = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
+_JS_ESCAPES = re.compile(r"(?:%u[0-9A-Fa-f]{4})+")
+_HEX = re.compile(r"(?<![0-9A-Za-z])(?:\\{1,4}x|0x|[xX]')((?:[0-9A-Fa-f]{2}){3,})(?![0-9A-Za-z])")
+_BACKSLASHES = re.compile(
+    r"(?P<u>(?:\\u[0-9A-Fa-f]{4})+)|\\u\{(?P<b>[0-9A-Fa-f]{1,6})\}|\\U(?P<U>[0-9A-Fa-f]{8})"
+    r"|(?P<x>(?:\\x[0-9A-Fa-f]{2})+)|(?P<o>(?:\\[0-3][0-7]{2})+)|\\(?P<c>.)",
+    re.DOTALL,
+)
+_ANY_BACKSLASH = re.compile(r"\\(.)", re.DOTALL)
+_CONTROL_LETTERS = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "v": "\v", "a": "\a", "0": "\0"}
+_CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+
+#: Entities that HTML reads without their semicolon, such as ``&copy``.
+_LEGACY = "|".join(sorted((name for name in html5 if not name.endswith(";")), key=lambda name: -len(name)))
+_ENTITY = re.compile(rf"&(?:#|[A-Za-z][A-Za-z0-9]*;|{_LEGACY})")
+
+_BASE64 = re.compile(r"(?<![A-Za-z0-9])[A-Za-z0-9][A-Za-z0-9+_-]{6,}")
+_BASE64_TAIL = re.compile(r"[A-Za-z0-9+/_=-]{7,16384}")
+_URL_SAFE = str.maketrans("-_", "+/")
+#: First characters whose first byte would be 0x80 to 0xBF, which starts no UTF-8 text.
+_NEVER_FIRST = frozenset("ghijklmnopqrstuv")
+_MAX_BASE64 = 4 * 1024 * 1024
+_MAX_TAILS = 64
+
+_UUID = re.compile(
+    r"(?:urn:uuid:)?\{?([0-9a-f]{8})-?([0-9a-f]{4})-?([0-9a-f]{4})-?([0-9a-f]{4})-?([0-9a-f]{12})\}?", re.IGNORECASE
+)
+
+
+def normal_forms(text: str) -> tuple[str, ...]:
+    """Return `text` as it is, in NFC and in NFD, each once."""
+    if text.isascii():
+        return (text,)
+    forms = (text, unicodedata.normalize("NFC", text), unicodedata.normalize("NFD", text))
+    return tuple(dict.fromkeys(forms))
+
+
+def has_controls(text: str) -> bool:
+    """Whether `text` has control characters other than tab, line feed and carriage return."""
+    return _CONTROLS.search(text) is not None
+
+
+def percent_readings(text: str) -> tuple[str, ...]:
+    """Return what one layer of percent-decoding can make of `text`; empty when it changes nothing.
+
+    More than one reading where the bytes are not UTF-8, where ``+`` may be a space, and where only ``%20`` was
+    ever escaped (``name.replace(" ", "%20")`` beside a literal percent sign). Like everything in this module
+    it ignores the text around an escape.
+    """
+    if "%" not in text:
+        return ()
+    readings: list[str] = []
+    plain = _JS_ESCAPES.sub(_js_bytes, text) if "%u" in text else text
+    doubtful = False
+
+    def utf8(match: re.Match[str]) -> str:
+        nonlocal doubtful
+        data = bytes.fromhex(match[0].replace("%", ""))
+        try:
+            return data.decode("utf-8")
+        except UnicodeDecodeError:
+            doubtful = True
+            return data.decode("utf-8", "replace")
+
+    decoded = _ESCAPES.sub(utf8, plain)
+    readings.append(decoded)
+    if doubtful:
+        readings += [_ESCAPES.sub(_decoder(codec), plain) for codec in ("latin-1", "cp1252")]
+    if "%20" in text:
+        readings.append(text.replace("%20", " "))
+    if "+" in text:
+        readings.append(_ESCAPES.sub(utf8, plain.replace("+", " ")))
+    return tuple(reading for reading in dict.fromkeys(readings) if reading != text)
+
+
+def _decoder(codec: str) -> Callable[[re.Match[str]], str]:
+    return lambda match: bytes.fromhex(match[0].replace("%", "")).decode(codec, "replace")
+
+
+def _js_bytes(match: re.Match[str]) -> str:
+    return _utf16(match[0].replace("%u", ""))
+
+
+def _utf16(digits: str) -> str:
+    """Read hex digits as UTF-16, joining surrogate pairs."""
+    return bytes.fromhex(digits).decode("utf-16-be", "replace")
+
+
+def _html_readings(text: str) -> tuple[str, ...]:
+    if "&" not in text or not _ENTITY.search(text):
+        return ()
+    decoded = html.unescape(text)
+    return (decoded,) if decoded != text else ()
+
+
+def _backslash_readings(text: str) -> tuple[str, ...]:
+    """Escapes as JSON, JavaScript, C and PostgreSQL's bytea write them; and backslashes simply dropped."""
+    if "\\" not in text:
+        return ()
+    readings = [_BACKSLASHES.sub(_unescape, text), _ANY_BACKSLASH.sub(r"\1", text)]
+    readings += [_HEX.sub(_unhex, text)] if "x" in text else []
+    return tuple(reading for reading in dict.fromkeys(readings) if reading != text)
+
+
+def _unescape(match: re.Match[str]) -> str:
+    kind = match.lastgroup
+    if kind == "u":
+        return _utf16(match["u"].replace("\\u", ""))
+    if kind in ("b", "U"):
+        number = int(match[kind], 16)
+        return chr(number) if number < 0x110000 and not 0xD800 <= number < 0xE000 else "\ufffd"
+    if kind == "x":
+        return _bytes_as_text(bytes.fromhex(match["x"].replace("\\x", "")))
+    if kind == "o":
+        return _bytes_as_text(bytes(int(part, 8) for part in match["o"].split("\\")[1:]))
+    return _CONTROL_LETTERS.get(match["c"], match["c"])
+
+
+def _hex_readings(text: str) -> tuple[str, ...]:
+    """Hex as databases print bytes: ``\\x6b2f61`` (bytea), ``0x6b2f61`` and ``X'6b2f61'`` (MySQL)."""
+    if "x" not in text and "X" not in text:
+        return ()
+    decoded = _HEX.sub(_unhex, text)
+    return (decoded,) if decoded != text else ()
+
+
+def _unhex(match: re.Match[str]) -> str:
+    return _bytes_as_text(bytes.fromhex(match[1]))
+
+
+def _bytes_as_text(data: bytes) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
+
+
+def decodings(text: str) -> list[str]:
+    """Return every reading of `text` with one layer of one encoding undone; empty when there is none."""
+    found = [*percent_readings(text), *_html_readings(text), *_backslash_readings(text)]
+    found += _hex_readings(text)
+    return found
+
+
+def is_encoded(text: str) -> bool:
+    """Whether `decodings` could find anything; cheap, and true when in doubt."""
+    return "%" in text or "\\" in text or "&" in text or "0x" in text or "'" in text
+
+
+def closure(text: str, *, rounds: int, limit: int) -> tuple[list[str], bool]:
+    """Return `text` and its decodings, and theirs, in `rounds` layers, at most `limit`; and whether that is all.
+
+    Incomplete only where something is wrapped deeper or more variously than `rounds` and `limit` allow.
+    """
+    seen = {text: None}
+    if not is_encoded(text):
+        return [text], True
+    layer = [text]
+    for _ in range(rounds):
+        below: list[str] = []
+        for item in layer:
+            for reading in decodings(item):
+                if reading in seen:
+                    continue
+                if len(seen) >= limit:
+                    return list(seen), False
+                seen[reading] = None
+                below.append(reading)
+        if not below:
+            return list(seen), True
+        layer = below
+    return list(seen), not any(reading not in seen for item in layer for reading in decodings(item))
+
+
+def starts_like_text(word: str) -> bool:
+    """Whether base64 that begins with `word` (7 characters or more) could be text; cheap, true when in doubt.
+
+    Looks at the first six bytes only: hex and random names hardly ever pass, so ordinary values cost nothing.
+    """
+    if word[0] in _NEVER_FIRST:
+        return False
+    head = word[:8] if len(word) >= 8 else word[:4]
+    try:
+        data = binascii.a2b_base64(head.translate(_URL_SAFE) if "-" in head or "_" in head else head)
+    except (binascii.Error, ValueError):
+        return False
+    text, _ = codecs.utf_8_decode(data, "replace", False)  # an unfinished last character is not an error
+    return "\ufffd" not in text and (text.isprintable() or not _CONTROLS.search(text))
+
+
+def base64_texts(text: str) -> list[str]:
+    """Return the texts that base64 words in `text` decode to, standard and URL-safe, padded or not.
+
+    A word also counts up to ``--`` (Rails signs so), and together with the path segments after it, joined with
+    and without the slash (imgproxy splits long words, standard base64 has slashes). A word that turns into
+    garbage counts up to there.
+    """
+    found: dict[str, None] = {}
+    tails = 0
+    for match in _BASE64.finditer(text):
+        word = match[0]
+        if len(word.rstrip("-_+")) < 7 or not starts_like_text(word):
+            continue
+        candidates = [word[:_MAX_BASE64]]
+        if "--" in word:
+            candidates.append(word.partition("--")[0])
+        if match.end() < len(text) and text[match.end()] in "/=" and tails < _MAX_TAILS:
+            tail = _BASE64_TAIL.match(text, match.start())
+            if tail is not None and "/" in tail[0]:
+                tails += 1
+                candidates += [tail[0], tail[0].replace("/", "")]
+        for candidate in candidates:
+            decoded = _base64(candidate)
+            if decoded:
+                found[decoded] = None
+    return list(found)
+
+
+def _base64(word: str) -> str | None:
+    word = word.rstrip("=").translate(_URL_SAFE)
+    word = word[: len(word) - (len(word) % 4 == 1)]
+    try:
+        data = binascii.a2b_base64(word + "=" * (-len(word) % 4))
+    except (binascii.Error, ValueError):
+        return None
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        text = data[: error.start].decode("utf-8")
+    broken = _CONTROLS.search(text)
+    if broken is not None:
+        text = text[: broken.start()]
+    if len(text.encode()) == len(data):
+        return text
+    # Garbage follows. A long enough beginning that looks like a reference is still worth reading.
+    return text if len(text) >= 8 and re.search(r"[/.:{]", text) else None
+
+
+def uuid_spellings(text: str) -> tuple[str, ...]:
+    """Return a UUID's spellings, with and without dashes, lower and upper case; empty when `text` is none."""
+    if not 32 <= len(text) <= 47:
+        return ()
+    match = _UUID.fullmatch(text)
+    if match is None:
+        return ()
+    dashed = "-".join(match.groups())
+    bare = "".join(match.groups())
+    forms = (dashed, bare, dashed.lower(), bare.lower(), dashed.upper(), bare.upper())
+    return tuple(dict.fromkeys(forms))
+
+
+def texts_of(value: object) -> Iterator[tuple[str, bool]]:
+    """Yield every text that a value which is not a container could stand for, and whether it can be trusted.
+
+    Bytes that are plainly text in UTF-8, Latin-1 or UTF-16 are trusted. Of others only what may be a string
+    inside a serialised record (after its length byte, between control characters) is yielded, as not trusted.
+    16 bytes may be a UUID, in the byte orders of PostgreSQL, of MySQL's swapped ``UUID_TO_BIN`` and of .NET.
+    """
+    if isinstance(value, str):
+        yield str(value), True
+        return
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        yield from _texts_of_bytes(bytes(value))
+        return
+    text = str(value)
+    yield text, True
+    if isinstance(value, float) and value.is_integer():
+        yield str(int(value)), True
+
+
+def _texts_of_bytes(data: bytes) -> Iterator[tuple[str, bool]]:
+    if len(data) == 16:
+        # MySQL's UUID_TO_BIN(x, 1) stores time-high and time-mid before time-low.
+        swapped = data[4:8] + data[2:4] + data[0:2] + data[8:]
+        for number in (uuid.UUID(bytes=data), uuid.UUID(bytes=swapped), uuid.UUID(bytes_le=data)):
+            yield str(number), True
+    try:
+        text = data.decode("utf-8")
+        controls = sum(map(len, _CONTROLS.findall(text)))
+        yield text, controls * 10 <= len(text)
+        if not controls:
+            return
+    except UnicodeDecodeError:
+        latin = data.decode("latin-1")
+        if not re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]", latin):
+            looks_like_words = sum(byte < 0x80 for byte in data) * 2 >= len(data)
+            yield latin, looks_like_words
+            yield data.decode("cp1252", "replace"), looks_like_words
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        yield data.decode("utf-16", "replace"), True
+    elif len(data) >= 4 and data.count(0) * 3 >= len(data):
+        for codec in ("utf-16-le", "utf-16-be"):
+            wide = data.decode(codec, "replace")
+            if "\ufffd" not in wide and not _CONTROLS.search(wide):
+                yield wide, True
+    yield from ((text, False) for text in _strings_in(data))
+
+
+def _strings_in(data: bytes) -> Iterator[str]:
+    """Yield what may be strings in a binary record: runs of UTF-8 text, also without what may be a length byte."""
+    text = data.decode("utf-8", "replace")
+    for run in re.split(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffd]+", text):
+        if len(run) < 4 or not re.search(r"[/.]", run) or not re.search(r"[^\W_]{2}", run):
+            continue
+        yield run
+        # A length of 32 to 126 is a printable character glued to the front; a tag may be glued to the end.
+        for start in (1, 2):
+            length = ord(run[start - 1])
+            rest = run[start:]
+            if 4 <= length <= len(rest.encode()):
+                yield rest.encode()[:length].decode("utf-8", "ignore")

@@ -1,0 +1,461 @@
+"""One value, read generously: the walk through everything it could hide, down to keys and prefixes.
+
+A text is looked at in each of its decodings (`encodings`); each decoding as an address (`urls`), as a path
+(`paths`), as a document (`tokens.json_strings`), and cut into pieces, which are looked at in the same way. Image
+proxies carry addresses in addresses (`proxies`). What is found goes to a sink, so that the matcher can ask for a
+few wanted keys without holding all that a large document could mean.
+
+Work is bounded by the length of the value. When the bound is reached every word is still read as a path or
+address; only if even that is too much does the value count as unparsed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+from urllib.parse import unquote
+
+from s3gc.config import ReferenceFormat
+from s3gc.references.encodings import (
+    base64_texts,
+    closure,
+    normal_forms,
+    percent_readings,
+    texts_of,
+    uuid_spellings,
+)
+from s3gc.references.paths import BLANKS, MAX_WHOLE_PATH, is_key, spellings, suffixes, without_dots
+from s3gc.references.proxies import after_options, inner_addresses, parameters
+from s3gc.references.tokens import (
+    compositions,
+    embedded_urls,
+    json_strings,
+    literal_strings,
+    pieces,
+    strings_in,
+    words,
+)
+from s3gc.references.types import PrefixReference
+from s3gc.references.urls import Kind, Located, Rules, locate, path_of_base
+
+__all__ = ["Reading"]
+
+#: How deep texts may lie in texts (JSON in an attribute of HTML in JSON …), and decodings in one text.
+_MAX_DEPTH: Final = 10
+_ROUNDS: Final = 3
+_MAX_VARIANTS: Final = 32
+#: Characters that may be looked at: so many at least, and so many for each character of the value.
+_FREE_WORK: Final = 4_000_000
+_WORK_A_CHARACTER: Final = 128
+
+#: One word or path with nothing to decode, resolve or cut.
+_SIMPLE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(?:/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*/?")
+_DATA = re.compile(r"data:([\w.+-]+/[\w.+-]+)?((?:;[^,;]{0,200}){0,8}),(.*)", re.IGNORECASE | re.DOTALL)
+_IGNORED = re.compile(
+    r"data:(?:[\w.+-]+/[\w.+-]+)?(?:;[^,]{0,200})?,|blob:(?:https?:|null|file:|[0-9a-f-]{36}$)|mailto:[^/]|javascript:"
+    r"|tel:\+?[\d().\s;=*#-]*$|sms:|about:(?:blank|srcdoc)",
+    re.IGNORECASE,
+)
+_ABSOLUTE = re.compile(r"[/\\]|~[/\\]|\.\.[/\\]|[A-Za-z0-9_.-]{1,32}:[/\\]")
+_DOMAIN = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,62})\.){1,8}[a-z]{2,24}(?::\d{1,5})?/", re.IGNORECASE)
+_BLANK = re.compile(r"\s")
+_MANIFEST = re.compile(
+    r"\.(?:m3u8?|mpd|ismc?)(?:/manifest)?$|/\.?(?:z(?:arr\.json|group|array|attrs|metadata))$", re.IGNORECASE
+)
+
+
+class Reading:
+    """Reads one value. `key` and `prefix` are called with what it could mean, perhaps more than once.
+
+    Afterwards: `undeclared_hosts`; `other_bucket` and `foreign`, different addresses of each kind; `ignored`;
+    `is_empty`; `is_doubtful`, when bytes were no text or the work was cut short.
+    """
+
+    def __init__(
+        self,
+        column_format: ReferenceFormat,
+        rules: Rules,
+        key: Callable[[str], None],
+        prefix: Callable[[str], None],
+    ) -> None:
+        self.format, self.rules = column_format, rules
+        self._key, self._prefix = key, prefix
+        self._plain_prefixes = ("",)
+        self._seen: dict[str, int] = {}
+        self._work = _FREE_WORK
+        self.undeclared_hosts: set[str] = set()
+        self.other_bucket: set[str] = set()
+        self.foreign: set[str] = set()
+        self.ignored = False
+        self.is_empty = True
+        self.is_doubtful = False
+
+    def value(self, value: object) -> None:
+        """Read `value`: text, bytes, a number, a UUID, a PrefixReference, or nested containers of them."""
+        if value is None:
+            return
+        if isinstance(value, PrefixReference):
+            self._prefix_text(str(value), 0)
+        elif isinstance(value, Mapping | list | tuple | set | frozenset):
+            strings = strings_in(dict(value) if isinstance(value, Mapping) else value)
+            for text in strings:
+                self._start(text, trusted=True)
+            self._compose(strings)
+        else:
+            doubtful = True
+            for text, trusted in texts_of(value):
+                self._start(text, trusted=trusted)
+                doubtful = doubtful and not trusted
+            if isinstance(value, bytes | bytearray | memoryview) and len(value) <= 512:
+                # Content-addressed objects are named by the hex of a digest that is stored as bytes.
+                for text in {bytes(value).hex(), bytes(value).hex().upper()} - {""}:
+                    self._emit(text)
+            self.is_doubtful = self.is_doubtful or (doubtful and not self.is_empty)
+
+    def _start(self, text: str, *, trusted: bool) -> None:
+        if not text.strip(BLANKS):
+            return
+        self.is_empty = False
+        self._work += len(text) * _WORK_A_CHARACTER
+        if self.format is ReferenceFormat.KEY:
+            bare = text.strip(BLANKS)
+            for exact in {text, text[1:] if text[0] == "/" else text, text.lstrip("/"), bare, bare.lstrip("/")}:
+                self._emit(exact, exactly=True)
+        elif self.format is ReferenceFormat.PREFIX:
+            self._prefix_text(text, 0)
+        else:
+            whole = trusted and self.format is not ReferenceFormat.TEXT
+            self._text(text, 0, whole=whole, cut=self.format is not ReferenceFormat.URL)
+            if self._work <= 0:
+                self._coarsely(text)
+
+    # --- what was found
+
+    def _emit(self, path: str, key_prefixes: Iterable[str] = ("",), *, exactly: bool = False) -> None:
+        if not path:
+            return
+        for form in (path,) if exactly else normal_forms(path):
+            for start in key_prefixes:
+                for outer in self.rules.key_prefixes:
+                    if is_key(key := outer + start + form):
+                        self._key(key)
+
+    def _emit_prefix(self, path: str, key_prefixes: Iterable[str] = ("",)) -> None:
+        if not path.strip("./" + BLANKS):
+            return  # everything: nobody means that
+        for form in normal_forms(path):
+            for start in key_prefixes:
+                for outer in self.rules.key_prefixes:
+                    if is_key(prefix := outer + start + form):
+                        self._prefix(prefix)
+
+    # --- texts
+
+    def _text(self, text: str, depth: int, *, whole: bool, cut: bool) -> None:
+        """`whole`: a value or a string of a document, which may be a folder; `cut`: look for pieces in it, too."""
+        mode = 1 | whole << 1 | cut << 2
+        done = self._seen.get(text, 0)
+        if done | mode == done:
+            return
+        self._seen[text] = done | mode
+        stripped = text.strip(BLANKS)
+        if not stripped:
+            return
+        self._work -= len(text) + 64
+        if self._work <= 0:
+            self._simply(stripped)
+            return
+        if _SIMPLE.fullmatch(text) and not _DOMAIN.match(text):
+            self._simple(text, depth, whole=whole)
+            return
+        if _IGNORED.match(stripped):
+            self._ignored(stripped, depth)
+            return
+        strings = json_strings(stripped)
+        if strings is not None and depth < _MAX_DEPTH:
+            self._emit(text)
+            self._emit(stripped)
+            self._strings(strings, depth, whole=whole)
+            return
+        large = len(text) > 1_000_000
+        variants, _ = closure(text, rounds=1 if large else _ROUNDS, limit=6 if large else _MAX_VARIANTS)
+        places = [locate(variant.strip(BLANKS), self.rules) for variant in variants]
+        opaque = any(
+            place is not None
+            and place.kind in (Kind.FOREIGN, Kind.OTHER)
+            and not _BLANK.search(variant.strip(BLANKS))
+            for variant, place in zip(variants, places, strict=True)
+        )
+        for variant, place in zip(variants, places, strict=True):
+            self._variant(variant, place, depth, whole=whole, cut=cut, opaque=opaque)
+
+    def _simple(self, text: str, depth: int, *, whole: bool) -> None:
+        self._emit(text)
+        if text.endswith("/"):
+            self._emit(text.rstrip("/"))
+            if whole:
+                self._emit_prefix(text)
+        if self.rules.bases:
+            self._based(text, whole=whole)
+        if len(text) >= 7:
+            for other in uuid_spellings(text):
+                self._emit(other)
+            self._decoded(text, depth)
+
+    def _variant(
+        self, text: str, place: Located | None, depth: int, *, whole: bool, cut: bool, opaque: bool
+    ) -> None:
+        stripped = text.strip(BLANKS)
+        if not stripped:
+            return
+        if place is not None:
+            self._address(place, depth, whole=whole)
+        if not opaque:
+            if place is None:
+                self._path(text, depth, whole=whole)
+            else:
+                for form in {text, stripped}:
+                    self._emit(form)
+            for other in uuid_spellings(stripped):
+                self._emit(other)
+        if depth >= _MAX_DEPTH:
+            return
+        self._document(stripped, depth, whole=whole)
+        self._decoded(stripped, depth)
+        if ":" in stripped or "//" in stripped:
+            for url in embedded_urls(stripped):
+                if url != stripped:
+                    self._text(url, depth + 1, whole=False, cut=False)
+        if cut and not opaque:
+            for piece in pieces(text):
+                self._text(piece, depth + 1, whole=False, cut=False)
+            for literal in literal_strings(text):
+                self._text(literal, depth + 1, whole=False, cut=True)
+
+    def _document(self, text: str, depth: int, *, whole: bool) -> None:
+        strings = json_strings(text)
+        if strings is None:
+            if text[0] == "{" and text[-1] == "}":  # a PostgreSQL array, or braces that are none
+                strings = [part.strip(BLANKS) for part in re.split(r"[{},\"]+", text)]
+                strings += literal_strings(text)
+            elif text[:2] in ("a:", "O:", "s:", "i:"):  # PHP
+                strings = list(literal_strings(text))
+            else:
+                return
+        self._strings(strings, depth, whole=whole)
+
+    def _strings(self, strings: list[str], depth: int, *, whole: bool) -> None:
+        for item in strings:
+            self._text(item, depth + 1, whole=whole, cut=self.format is not ReferenceFormat.URL)
+        self._compose(strings)
+
+    def _compose(self, strings: list[str]) -> None:
+        if len(strings) > 1:
+            for key in compositions(strings):
+                self._emit(key)
+
+    def _decoded(self, text: str, depth: int) -> None:
+        if depth < _MAX_DEPTH:
+            for decoded in base64_texts(text):
+                self._text(decoded, depth + 1, whole=False, cut=True)
+
+    def _ignored(self, text: str, depth: int) -> None:
+        """A ``data:`` URL and the like names nothing; what it carries may still quote one of our addresses."""
+        self.ignored = True
+        if text[:5].lower() == "blob:" or depth >= _MAX_DEPTH:
+            return
+        carried = [text]
+        match = _DATA.match(text)
+        if match is not None and (match[1] or "text/plain").lower().startswith(("text/", "image/svg", "application/")):
+            carried = base64_texts(match[3]) if "base64" in match[2].lower() else [match[3]]
+        elif match is not None:
+            return  # a picture
+        for body in carried:
+            for variant in closure(body, rounds=2, limit=8)[0]:
+                for url in embedded_urls(variant):
+                    if not _IGNORED.match(url):
+                        self._text(url, depth + 1, whole=False, cut=False)
+
+    # --- paths and addresses
+
+    def _path(self, text: str, depth: int, *, whole: bool) -> None:
+        stripped = text.strip(BLANKS)
+        found = spellings(text)
+        for path in found:
+            self._emit(path)
+        if _ABSOLUTE.match(stripped) or "/../" in stripped or "\\..\\" in stripped or _DOMAIN.match(stripped):
+            # A path from some root: the root may be the application's own, so any end of it may be the key.
+            for path in found:
+                for end in suffixes(path):
+                    self._emit(end)
+        if self.rules.bases and len(stripped) <= MAX_WHOLE_PATH:
+            self._based(stripped, whole=whole)
+        if whole and len(stripped) <= MAX_WHOLE_PATH:
+            for path in _folder_forms(stripped):
+                self._emit_prefix(path)
+        if depth < _MAX_DEPTH and ("?" in stripped or ("=" in stripped and "&" in stripped)):
+            query = stripped.partition("?")[2] or stripped
+            for parameter in parameters(query[: 4 * MAX_WHOLE_PATH]):
+                self._text(parameter, depth + 1, whole=False, cut=False)
+            for inner in inner_addresses(stripped[: 4 * MAX_WHOLE_PATH]):
+                if inner != stripped:
+                    self._text(inner, depth + 1, whole=False, cut=False)
+
+    def _based(self, path: str, *, whole: bool) -> None:
+        slashed = path.replace("\\", "/") if "\\" in path else path
+        for rest, key_prefixes in path_of_base(slashed, self.rules):
+            self._rest(rest, key_prefixes, whole=whole)
+
+    def _rest(self, rest: str, key_prefixes: tuple[str, ...], *, whole: bool, ends: bool = False) -> None:
+        found = spellings(rest) if rest else set()
+        for path in found:
+            self._emit(path, key_prefixes)
+            if ends:
+                for end in suffixes(path):
+                    self._emit(end, key_prefixes)
+        if whole and not ends and rest:
+            for path in _folder_forms(rest.partition("?")[0]):
+                self._emit_prefix(path, key_prefixes)
+
+    def _address(self, place: Located, depth: int, *, whole: bool) -> None:
+        if place.kind is Kind.OTHER:
+            self.other_bucket.add(_address_of(place))
+        elif place.kind is Kind.FOREIGN:
+            self.foreign.add(_address_of(place))
+        is_undeclared = place.kind is Kind.UNDECLARED
+        if is_undeclared and place.shows_host:
+            self.undeclared_hosts.add(place.host)
+        for rest, key_prefixes in place.rests:
+            self._rest(rest, key_prefixes, whole=whole and not is_undeclared, ends=is_undeclared)
+        if is_undeclared:
+            for rest, key_prefixes in path_of_base("/" + place.path, self.rules):
+                self._rest(rest, key_prefixes, whole=False)
+        if place.kind is Kind.OWN:
+            for rest in after_options(place.path[:MAX_WHOLE_PATH]):
+                self._rest(rest, ("",), whole=False)
+                for below, key_prefixes in path_of_base("/" + rest, self.rules):
+                    self._rest(below, key_prefixes, whole=False)
+        if depth < _MAX_DEPTH:
+            self._inside(place, depth)
+
+    def _inside(self, place: Located, depth: int) -> None:
+        """Addresses inside an address; a proxy's own host says nothing about what it serves."""
+        path = place.path[: 4 * MAX_WHOLE_PATH]
+        for inner in inner_addresses(path):
+            self._text(inner, depth + 1, whole=False, cut=False)
+        for end in suffixes(path.partition("?")[0]):
+            # thumbor and weserv drop the scheme: what looks like one of our hosts is one.
+            head = end.partition("/")[0]
+            if "." in head or ":" in head:
+                nested = locate(end, self.rules)
+                if nested is not None and nested.kind is Kind.OWN:
+                    self._address(nested, depth + 1, whole=False)
+        cut = re.search(r"[?#]", path)
+        if cut is None:
+            return
+        for parameter in parameters(path[cut.end() :]):
+            is_ours = place.kind is Kind.UNDECLARED or (place.kind is Kind.OWN and re.search(r"[/.]", parameter))
+            if is_ours or locate(parameter.strip(BLANKS), self.rules) is not None:
+                self._text(parameter, depth + 1, whole=False, cut=False)
+            elif parameter.startswith("/"):
+                for base in path_of_base(parameter, self.rules):
+                    if base[0] != parameter.lstrip("/"):
+                        self._rest(base[0], base[1], whole=False)
+
+    # --- prefixes
+
+    def _prefix_text(self, text: str, depth: int) -> None:
+        """A value that is declared to be a prefix, whatever it ends in."""
+        if not text.strip(BLANKS):
+            return
+        self.is_empty = False
+        for variant in closure(text, rounds=_ROUNDS, limit=_MAX_VARIANTS)[0]:
+            stripped = variant.strip(BLANKS)
+            strings = json_strings(stripped) if depth < _MAX_DEPTH else None
+            if strings is None and stripped[:1] == "{" and stripped[-1:] == "}" and depth < _MAX_DEPTH:
+                strings = [part.strip(BLANKS) for part in re.split(r"[{},\"]+", stripped)]
+            for item in strings or ():
+                self._prefix_text(item, depth + 1)
+            place = locate(stripped, self.rules)
+            if place is None:
+                for path in {variant, *_plain_forms(stripped)}:
+                    self._emit_prefix(path)
+                    self._of_manifest(path, ("",))
+                for rest, key_prefixes in path_of_base(stripped, self.rules):
+                    self._prefix_rest(rest, key_prefixes)
+                continue
+            if place.kind is Kind.OTHER:
+                self.other_bucket.add(_address_of(place))
+            elif place.kind is Kind.FOREIGN:
+                self.foreign.add(_address_of(place))
+            elif place.kind is Kind.UNDECLARED and place.shows_host:
+                self.undeclared_hosts.add(place.host)
+            # Of an undeclared host the whole path counts, never an end of it: that could be any folder.
+            for rest, key_prefixes in place.rests:
+                self._prefix_rest(rest, key_prefixes)
+
+    def _prefix_rest(self, rest: str, key_prefixes: tuple[str, ...]) -> None:
+        for path in {*_plain_forms(rest), *_plain_forms(rest.partition("?")[0])}:
+            self._emit_prefix(path, key_prefixes)
+            self._of_manifest(path, key_prefixes)
+
+    def _of_manifest(self, path: str, key_prefixes: tuple[str, ...]) -> None:
+        """An HLS, DASH or Zarr manifest stands for the folder that it describes."""
+        if _MANIFEST.search(path) and "/" in path:
+            folder = path.rpartition("/")[0]
+            folder = folder.rpartition("/")[0] if path.lower().endswith("/manifest") else folder
+            self._emit_prefix(folder + "/", key_prefixes)
+
+    # --- too much
+
+    def _simply(self, text: str) -> None:
+        """Read `text` as an address or a path and nothing more."""
+        if self._work < -_WORK_A_CHARACTER * 64 * 1024 * 1024:
+            self.is_doubtful = True
+            return
+        place = locate(text, self.rules) if len(text) <= MAX_WHOLE_PATH else None
+        if place is None:
+            for path in spellings(text) if len(text) <= MAX_WHOLE_PATH else ():
+                self._emit(path)
+            return
+        for rest, key_prefixes in place.rests:
+            self._rest(rest, key_prefixes, whole=False, ends=place.kind is Kind.UNDECLARED)
+
+    def _coarsely(self, text: str) -> None:
+        """The bound is reached: every word of the text and of its decodings, simply."""
+        for variant in closure(text, rounds=2, limit=6)[0]:
+            for word in words(variant):
+                if self.is_doubtful:
+                    return
+                self._work -= len(word)
+                self._simply(word.strip(BLANKS))
+
+
+def _address_of(place: Located) -> str:
+    """One name for an address, however it was encoded, so that it is counted once."""
+    return f"{place.host}/{unquote(unquote(re.split(r'[?#]', place.path)[0]))}".rstrip("/.,;:!?)")
+
+
+def _plain_forms(text: str) -> set[str]:
+    """Spellings of a path that is taken as it stands: decoded and resolved, but never cut."""
+    forms = {text, *percent_readings(text)}
+    forms |= {reading for form in tuple(forms) for reading in percent_readings(form)}
+    forms |= {form.replace("+", " ") for form in tuple(forms) if "+" in form}
+    forms |= {form.replace("\\", "/") for form in tuple(forms) if "\\" in form}
+    found = set(forms)
+    for form in forms:
+        bare = form.lstrip("/")
+        found |= {bare, re.sub(r"/{2,}", "/", bare), re.sub(r"^(?:\.?/)+", "", form)}
+        if re.search(r"(?:^|/)\.{1,2}(?:/|$)", bare):
+            found |= {without_dots(form), without_dots(re.sub(r"/{2,}", "/", form))}
+    found.discard("")
+    return found
+
+
+def _folder_forms(text: str) -> set[str]:
+    """Of a whole value that ends in a slash, its spellings as a folder; nothing of any other value."""
+    tail = text[-12:]
+    if not re.search(r"[/\\]$|%(?:25)*2[fF]$", tail):
+        return set()
+    return {form for form in _plain_forms(text) if form.endswith("/")}
