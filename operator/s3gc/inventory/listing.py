@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -144,18 +145,19 @@ class _Listing:
         writer = RangeWriter(self._work / f"objects-{number:05d}.parquet")
         size = 0
         try:
-            pages = self.bucket.list_pages(keys.prefix, start_after=keys.start_after, end_at=keys.end_at)
-            async for page in pages:
-                self.earliest = page.date if self.earliest is None else min(self.earliest, page.date)
-                self.sampler.add(number, page.last_key, page.rows.num_rows)
-                rows = self._without_ours(page.rows)
-                if not page.is_exact:
-                    rows = self._each_once(rows)
-                await writer.add(with_problems(rows))
-                size += pc.sum(rows.column("size")).as_py() or 0
-                self._listed += page.rows.num_rows
-                if self._progress is not None:
-                    self._progress(self._listed)
+            listing = self.bucket.list_pages(keys.prefix, start_after=keys.start_after, end_at=keys.end_at)
+            async with aclosing(listing) as pages:
+                async for page in pages:
+                    self.earliest = page.date if self.earliest is None else min(self.earliest, page.date)
+                    self.sampler.add(number, page.last_key, page.rows.num_rows)
+                    rows = self._without_ours(page.rows)
+                    if not page.is_exact:
+                        rows = self._each_once(rows)
+                    await writer.add(with_problems(rows))
+                    size += pc.sum(rows.column("size")).as_py() or 0
+                    self._listed += page.rows.num_rows
+                    if self._progress is not None:
+                        self._progress(self._listed)
             await writer.close()
         except BaseException:
             writer.discard()

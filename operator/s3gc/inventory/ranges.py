@@ -121,6 +121,9 @@ class BoundSampler:
         self._since[range_number] = count
 
     def bounds(self, objects: int) -> tuple[str, ...]:
-        """Bounds for the next listing: a range for every 4,000 objects, at most MAX_BOUNDS of them."""
-        wanted = min(MAX_BOUNDS, objects // 4000)
+        """Bounds for the next listing: a range for every 10,000 objects, at most MAX_BOUNDS of them.
+
+        Shorter ranges would cost more than they save: the last page of each reaches past its end and is read in vain.
+        """
+        wanted = min(MAX_BOUNDS, objects // 10_000)
         return thin(sorted(self._keys, key=key_bytes), wanted) if wanted else ()

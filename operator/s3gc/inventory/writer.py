@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -43,7 +44,7 @@ class RangeWriter:
     async def close(self) -> None:
         await self._flush()
         if self._writer is not None:
-            await asyncio.to_thread(self._writer.close)
+            await _to_its_end(self._writer.close)
             self._writer = None
 
     def discard(self) -> None:
@@ -65,4 +66,19 @@ class RangeWriter:
                 use_dictionary=["storage_class", "problem"], write_statistics=["key"],
                 column_encoding=None,
             )  # fmt: skip
-        await asyncio.to_thread(self._writer.write_table, table)
+        await _to_its_end(self._writer.write_table, table)
+
+
+async def _to_its_end(call: Callable[..., object], *arguments: object) -> None:
+    """Run `call` in a thread; a cancellation waits for it. Else the writer would be closed, and the file removed, under
+    a thread that is still writing: Arrow's writer is not made for two threads."""
+    task = asyncio.create_task(asyncio.to_thread(call, *arguments))
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        while not task.done():  # milliseconds: one row group
+            try:
+                await asyncio.wait([task])
+            except asyncio.CancelledError:
+                continue
+        raise

@@ -8,7 +8,7 @@ what could harm if it were done twice is never done twice.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -107,10 +107,11 @@ class Bucket:
 
     def list_pages(
         self, prefix: str = "", *, start_after: str = "", end_at: str | None = None
-    ) -> AsyncIterator[ListingPage]:
+    ) -> AsyncGenerator[ListingPage, None]:
         """Yield the objects under `prefix` with start_after < key <= end_at, in UTF-8 order of their keys.
 
-        Ends only when the end is proven; else ListingError. Neither bound needs to exist.
+        Ends only when the end is proven; else ListingError. Neither bound needs to exist. Whoever may leave it early
+        wraps it in `contextlib.aclosing`.
         """
         return pages.list_pages(self._transport, prefix, start_after, end_at)
 

@@ -81,8 +81,8 @@ class Page:
 _CHECKSUMS = rb"(?:<C[^<]*+</[^<]*+)*+"
 _ENTRY = re.compile(
     rb"<Contents><Key>([^<]*+)</Key><LastModified>([^<]*+)</LastModified>"
-    rb'<ETag>(?>&quot;|&#34;|"|)([^<&"]*+)(?>&quot;|&#34;|"|)</ETag>' + _CHECKSUMS + rb"<Size>([^<]*+)</Size>" + _CHECKSUMS
-    + rb"<StorageClass>([^<]*+)</StorageClass>" + _CHECKSUMS + rb"</Contents>"
+    rb'<ETag>(?>&quot;|&#34;|"|)([^<&"]*+)(?>&quot;|&#34;|"|)</ETag>' + _CHECKSUMS
+    + rb"<Size>([^<]*+)</Size>" + _CHECKSUMS + rb"<StorageClass>([^<]*+)</StorageClass>" + _CHECKSUMS + rb"</Contents>"
 )  # fmt: skip
 _ENTITY = re.compile(rb"&(?:#(\d{1,7})|#[xX]([0-9a-fA-F]{1,6})|(amp|lt|gt|quot|apos));")
 _NAMED = {b"amp": b"&", b"lt": b"<", b"gt": b">", b"quot": b'"', b"apos": b"'"}

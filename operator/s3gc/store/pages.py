@@ -7,7 +7,8 @@ comes twice, everything is under the prefix that was asked for.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from datetime import datetime
 
 from s3gc.exceptions import ListingError, StoreError
@@ -39,34 +40,36 @@ async def server_time(transport: Transport) -> datetime:
 
 async def list_pages(
     transport: Transport, prefix: str, start_after: str, end_at: str | None
-) -> AsyncIterator[ListingPage]:
+) -> AsyncGenerator[ListingPage, None]:
     previous = key_bytes(start_after)
     end = None if end_at is None else key_bytes(end_at)
-    async for page, answer in _pages(transport, prefix, start_after=start_after):
-        previous = check_order(page.keys, previous, is_exact=page.is_exact)
-        count, is_past_end = _within(page, end)
-        last_key = key_text(page.keys[count - 1]) if count else ""
-        yield ListingPage(to_rows(page, count), _date(transport, answer), last_key, page.is_exact)
-        if is_past_end:
-            return
+    async with aclosing(_pages(transport, prefix, start_after=start_after)) as proven:
+        async for page, answer in proven:
+            previous = check_order(page.keys, previous, is_exact=page.is_exact)
+            count, is_past_end = _within(page, end)
+            last_key = key_text(page.keys[count - 1]) if count else ""
+            yield ListingPage(to_rows(page, count), _date(transport, answer), last_key, page.is_exact)
+            if is_past_end:
+                return
 
 
 async def common_prefixes(transport: Transport, prefix: str, max_pages: int | None) -> list[str]:
     found: list[str] = []
     previous = b""
     number = 0
-    async for page, _ in _pages(transport, prefix, delimiter="/"):
-        previous = check_order(page.prefixes, previous, is_exact=page.is_exact)
-        found += [key_text(raw) for raw in page.prefixes]
-        number += 1
-        if number == max_pages:
-            break
+    async with aclosing(_pages(transport, prefix, delimiter="/")) as proven:
+        async for page, _ in proven:
+            previous = check_order(page.prefixes, previous, is_exact=page.is_exact)
+            found += [key_text(raw) for raw in page.prefixes]
+            number += 1
+            if number == max_pages:
+                break
     return found
 
 
 async def _pages(
     transport: Transport, prefix: str, *, start_after: str = "", delimiter: str = ""
-) -> AsyncIterator[tuple[Page, Answer]]:
+) -> AsyncGenerator[tuple[Page, Answer], None]:
     token: str | None = None
     while True:
         query = _query(prefix, start_after=start_after, delimiter=delimiter, token=token)

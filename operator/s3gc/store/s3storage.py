@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from pathlib import Path
 
 from s3gc.exceptions import AccessDeniedError, ConfigurationError, StoreError, VaultCorruptedError, VaultError
@@ -76,11 +76,12 @@ class S3Storage:
 
     async def list(self, prefix: str = "") -> AsyncIterator[StoredFile]:
         with self._told(prefix):
-            async for page in self.bucket.list_pages(self._prefix + prefix):
-                for row in page.rows.to_pylist():
-                    path = row["key"].removeprefix(self._prefix)
-                    if not path.startswith(_PROBE):
-                        yield StoredFile(path, row["size"], row["last_modified"])
+            async with aclosing(self.bucket.list_pages(self._prefix + prefix)) as pages:
+                async for page in pages:
+                    for row in page.rows.to_pylist():
+                        path = row["key"].removeprefix(self._prefix)
+                        if not path.startswith(_PROBE):
+                            yield StoredFile(path, row["size"], row["last_modified"])
 
     # --- writing
 

@@ -305,7 +305,7 @@ async def test_https_to_a_server_that_speaks_http_is_said(open_bucket: OpenBucke
     async with start_stub(["k"]) as stub:
         stub.endpoint = stub.endpoint.replace("http://", "https://")
         bucket = await open_bucket(stub)
-        with pytest.raises((ConfigurationError, StoreError), match="TLS|whole answer"):
+        with pytest.raises((ConfigurationError, StoreError), match=r"TLS|whole answer"):
             await bucket.server_time()
 
 

@@ -283,7 +283,8 @@ async def test_versions_that_repeat_at_a_pages_edge_or_come_in_groups_are_put_ri
         first = version("Version", "v3", 30) + version("Version", "v1", 10)
         second = version("Version", "v1", 10) + version("DeleteMarker", "m4", 40, latest=True)
         second += version("DeleteMarker", "m2", 20) + "<Version><Key>k2</Key></Version>"
-        more = "<IsTruncated>true</IsTruncated><NextKeyMarker>k</NextKeyMarker><NextVersionIdMarker>v1</NextVersionIdMarker>"
+        more = "<IsTruncated>true</IsTruncated><NextKeyMarker>k</NextKeyMarker>"
+        more += "<NextVersionIdMarker>v1</NextVersionIdMarker>"
         stub.answer(200, body=f"{name}{more}{first}</ListVersionsResult>".encode())
         stub.answer(200, body=f"{name}<IsTruncated>true</IsTruncated>{second}</ListVersionsResult>".encode())
         assert [v.version_id for v in await bucket.versions("k")] == ["m4", "v3", "m2", "v1"]

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 ODD_KEYS = [
     "plain.txt", "with space", " leading and trailing ", "a+b", "a%2Fb", "a%2fb", "a%20b", "100%", "%zz", "a%25b",
     "new\nline", "carriage\rreturn", "crlf\r\nx", "tab\there", "del\x7f", "nel\x85", "back\\slash", "?query=1&b=2",
-    "#fragment", "<xml>&amp;\"'", "*|:~=^{}[]();,@$!`", "NFC-\u00e9", "NFD-e\u0301", "日本語/ファイル", "emoji-\U0001f600",
+    "#fragment", "<xml>&amp;\"'", "*|:~=^{}[]();,@$!`", "NFC-\u00e9", "NFD-e\u0301", "日本語/ファイル",
+    "emoji-\U0001f600",
     "zero\u200bwidth", "\u202eright-to-left", ".hidden", "a/.hidden", "x" * 250, "/".join(["s" * 200] * 5),
 ]  # fmt: skip
 #: Keys that MinIO takes and a file system under versitygw does not.

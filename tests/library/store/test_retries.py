@@ -152,11 +152,10 @@ async def test_a_download_cut_short_is_an_error_and_never_a_shorter_object(open_
         stub.objects["k"] = (b"x" * 100_000, {})
         bucket = await open_bucket(stub)
         stub.fail(Fault.CUT)
-        with pytest.raises(StoreError, match=r"ended after \d+ of 200000 bytes"):
-            async with bucket.get("k") as download:
-                assert download is not None
-                async for _ in download.chunks:
-                    pass
+        async with bucket.get("k") as download:
+            assert download is not None
+            with pytest.raises(StoreError, match=r"ended after \d+ of 200000 bytes"):
+                [chunk async for chunk in download.chunks]
 
 
 async def test_conditions_are_signed_so_that_no_proxy_can_drop_them(open_bucket: OpenBucket) -> None:
@@ -210,7 +209,7 @@ async def test_an_endpoint_that_never_answered_is_said_in_seconds(open_bucket: O
         port = free.getsockname()[1]
     stub = Stub([], endpoint=f"http://127.0.0.1:{port}")
     bucket = await open_bucket(stub)
-    with pytest.raises(ConfigurationError, match="cannot be reached.*Check the endpoint"):
+    with pytest.raises(ConfigurationError, match=r"cannot be reached.*Check the endpoint"):
         await bucket.server_time()
 
 

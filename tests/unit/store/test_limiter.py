@@ -40,12 +40,13 @@ async def test_no_more_than_the_window_run_at_once_whatever_is_cancelled() -> No
 
 
 def test_slow_down_halves_once_a_second_and_successes_win_it_back() -> None:
-    now = 0.0
-    limiter = Limiter(32, clock=lambda: now)
+    now = [0.0]
+    limiter = Limiter(32, clock=lambda: now[0])
     for _ in range(10):
         limiter.slow_down()  # one overload answers many requests
     assert limiter.window == 16
-    for now in (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0):
+    for second in range(1, 8):
+        now[0] = float(second)
         limiter.slow_down()
     assert limiter.window == 1
     for _ in range(2000):
