@@ -42,13 +42,14 @@ _ESCAPE = re.compile(
     r"|thorn|THORN|yuml|ord[fm]|micro|shy|sup[123]|frac[13][24]))"
 )
 #: A slash at the end of a string: the value may mean everything under it.
-_FOLDER_END = re.compile(r"[/\\][\s\"'\\\x00-\x1f\x80-\U0010ffff]*(?:\Z|[,}\]?#\"'])")
+_FOLDER_END = re.compile(r"[/\\](?:[\s\"'\\,}\]?#\x00-\x1f\x80-\U0010ffff]|\Z)")
 _NEVER_FIRST = frozenset("ghijklmnopqrstuv")
 _UUID_CHARACTERS = re.compile(r"[\s{]*(?:urn:uuid:)?\{?[0-9A-Fa-f-]{32,36}\}?\s*")
 
 _ROUNDS = 8
 _MAX_VARIANTS = 48
 _MAX_NESTED = 6
+_MAX_DULL = 20_000
 #: Entries that share an anchor are compared one by one up to so many; beyond, they are filed by a second word.
 _MAX_ENTRIES = 32
 
@@ -60,8 +61,13 @@ def words_of(text: str) -> list[str]:
     """Return the words of `text`, with repetitions; the unit in which values and keys are compared."""
     if text.isascii():
         return _WORD.findall(text)
-    text = unicodedata.normalize("NFD", text)
-    return _WORD.findall(text) + _LETTERS.findall(text)
+    apart = unicodedata.normalize("NFD", text)
+    return _WORD.findall(apart) + _LETTERS.findall(apart)
+
+
+def _words_in(text: str) -> list[str]:
+    """`words_of` a value: also those that end where a composed letter begins, since URLs are cut there as well."""
+    return words_of(text) if text.isascii() else words_of(text) + _WORD.findall(text)
 
 
 class Anchors:
@@ -89,6 +95,9 @@ class Anchors:
         self._uuids: dict[str, list[str]] = {}
         self._odd: dict[str, list[str]] = {}  # a character, for keys without any word
         self._odd_pattern: re.Pattern[str] | None = None
+        self._anchors: set[str] = set()
+        self._has_rare_names = False
+        self._dull: set[str] = set()  # words seen before that are no base64 of text
         self._always: list[str] = []  # keys without anything to look for
         self._file(keys)
 
@@ -123,6 +132,8 @@ class Anchors:
                 self._index[anchor] = entries
             else:
                 self._shared[anchor] = _by_second_word(anchor, entries, counts)
+        self._anchors = {*self._index, *self._shared}
+        self._has_rare_names = bool(self._odd or self._uuids or self._always)
         if self._odd:
             self._odd_pattern = re.compile("[" + re.escape("".join(self._odd)) + "]")
 
@@ -182,22 +193,32 @@ class Anchors:
 
     def concern(self, text: str) -> bool:
         """Whether the full rules could find an unsettled wanted key in `text`; true when in doubt."""
-        words = words_of(text)
-        if self._names_all(words):
+        words = _WORD.findall(text) if text.isascii() else _words_in(text)
+        if not self._anchors.isdisjoint(words) and self._names_all(words):
             return True
         if (
             ("%" in text or "\\" in text or "&" in text or "'" in text or "0x" in text or "0X" in text)
             and _ESCAPE.search(text)
-        ) or (self._tails and words):
-            return self._deeply(text, 0)
-        if self._hides_base64(text, words):
-            return self._deeply(text, 0)
-        return self._otherwise(text)
-
-    def _otherwise(self, text: str) -> bool:
-        """The rarer ways to name a key."""
+        ) or self._tails:
+            return self._deeply(text)
+        # Long words with a possible first character; those of everyday values are soon known.
+        dull = self._dull
+        for word in words:
+            if len(word) > 6 and word[0] not in _NEVER_FIRST and word not in dull:
+                if starts_like_text(word):
+                    if base64_texts(text):
+                        return self._deeply(text)
+                    break
+                if len(dull) < _MAX_DULL and len(word) < 24:
+                    dull.add(word)
+        if "+" in text and base64_texts(text):
+            return self._deeply(text)
         if _FOLDER_END.search(text) and self._may_be_folder(text):
             return True
+        return self._has_rare_names and self._otherwise(text)
+
+    def _otherwise(self, text: str) -> bool:
+        """Keys without words, and UUIDs written in another way."""
         if self._odd_pattern is not None and self._has_odd(text):
             return True
         if self._uuids and 32 <= len(text) <= 64 and _UUID_CHARACTERS.fullmatch(text):
@@ -209,7 +230,7 @@ class Anchors:
             return bool(self._always)
         return False
 
-    def _deeply(self, text: str, depth: int) -> bool:
+    def _deeply(self, text: str) -> bool:
         """Look at `text` in all of its decodings."""
         found: set[str] = set()
         layer = [text]
@@ -221,14 +242,15 @@ class Anchors:
                 if not complete:
                     return True
                 for variant in variants:
-                    words = words_of(variant)
+                    words = _words_in(variant)
                     found.update(words)
                     if self._tails:
                         found.update(self._without_tails(words))
-                    if self._otherwise(variant):
+                    if _FOLDER_END.search(variant) and self._may_be_folder(variant):
                         return True
-                    if any(len(word) > 6 and word[0] not in _NEVER_FIRST for word in words) or "+" in variant:
-                        below += base64_texts(variant)
+                    if self._has_rare_names and self._otherwise(variant):
+                        return True
+                    below += base64_texts(variant)
             if self._names_all(found):
                 return True
             layer = [item for item in dict.fromkeys(below) if item not in seen]
@@ -239,17 +261,8 @@ class Anchors:
                 return True
         return True
 
-    def _hides_base64(self, text: str, words: list[str]) -> bool:
-        if "+" in text:
-            return bool(base64_texts(text))
-        return any(
-            len(word) > 6 and word[0] not in _NEVER_FIRST and starts_like_text(word) for word in words
-        ) and bool(base64_texts(text))
-
     def _names_all(self, words: Iterable[str]) -> bool:
         """Whether some unsettled key has its anchor and all of its other words among `words`."""
-        if self._index.keys().isdisjoint(words) and self._shared.keys().isdisjoint(words):
-            return False
         present = words if isinstance(words, set) else set(words)
         if any(self._any_named(self._index, word, present) for word in self._index.keys() & present):
             return True
@@ -269,6 +282,8 @@ class Anchors:
                 return True
         if stale == len(entries):
             del index[word]
+            if index is self._index:
+                self._anchors.discard(word)
         elif stale:
             index[word] = [entry for entry in entries if entry[0] not in self._settled]
         return False
@@ -327,7 +342,7 @@ def _last_word(segment: str) -> str:
     if not words or segment.isascii():
         return words[-1] if words else ""
     text = unicodedata.normalize("NFD", segment.rpartition("/")[2])
-    return max(words, key=lambda word: (text.rfind(word) + len(word)))
+    return max(words, key=lambda word: text.rfind(word) + len(word))
 
 
 def _starts(rules: Sequence[Rules]) -> tuple[str, ...]:

@@ -57,7 +57,8 @@ _MAX_BASE64 = 4 * 1024 * 1024
 _MAX_TAILS = 64
 
 _UUID = re.compile(
-    r"(?:urn:uuid:)?\{?([0-9a-f]{8})-?([0-9a-f]{4})-?([0-9a-f]{4})-?([0-9a-f]{4})-?([0-9a-f]{12})\}?", re.IGNORECASE
+    r"(?:urn:uuid:)?\{?([0-9a-f]{8})-?([0-9a-f]{4})-?([0-9a-f]{4})-?([0-9a-f]{4})-?([0-9a-f]{12})\}?",
+    re.IGNORECASE,
 )
 
 
@@ -169,11 +170,13 @@ def _bytes_as_text(data: bytes) -> str:
         return data.decode("latin-1")
 
 
-def decodings(text: str) -> list[str]:
-    """Return every reading of `text` with one layer of one encoding undone; empty when there is none."""
-    found = [*percent_readings(text), *_html_readings(text), *_backslash_readings(text)]
-    found += _hex_readings(text)
-    return found
+def decodings(text: str, *, percent: bool = True) -> list[str]:
+    """Return every reading of `text` with one layer of one encoding undone; empty when there is none.
+
+    Without `percent`, percent-encoding is left alone.
+    """
+    found = [*_html_readings(text), *_backslash_readings(text), *_hex_readings(text)]
+    return [*percent_readings(text), *found] if percent else found
 
 
 def is_encoded(text: str) -> bool:
@@ -181,7 +184,7 @@ def is_encoded(text: str) -> bool:
     return "%" in text or "\\" in text or "&" in text or "0x" in text or "'" in text
 
 
-def closure(text: str, *, rounds: int, limit: int) -> tuple[list[str], bool]:
+def closure(text: str, *, rounds: int, limit: int, percent: bool = True) -> tuple[list[str], bool]:
     """Return `text` and its decodings, and theirs, in `rounds` layers, at most `limit`; and whether that is all.
 
     Incomplete only where something is wrapped deeper or more variously than `rounds` and `limit` allow.
@@ -193,7 +196,7 @@ def closure(text: str, *, rounds: int, limit: int) -> tuple[list[str], bool]:
     for _ in range(rounds):
         below: list[str] = []
         for item in layer:
-            for reading in decodings(item):
+            for reading in decodings(item, percent=percent):
                 if reading in seen:
                     continue
                 if len(seen) >= limit:
@@ -203,7 +206,7 @@ def closure(text: str, *, rounds: int, limit: int) -> tuple[list[str], bool]:
         if not below:
             return list(seen), True
         layer = below
-    return list(seen), not any(reading not in seen for item in layer for reading in decodings(item))
+    return list(seen), all(reading in seen for item in layer for reading in decodings(item, percent=percent))
 
 
 def starts_like_text(word: str) -> bool:
@@ -261,11 +264,11 @@ def _base64(word: str) -> str | None:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         text = data[: error.start].decode("utf-8")
+    if len(text.encode()) == len(data):
+        return text
     broken = _CONTROLS.search(text)
     if broken is not None:
         text = text[: broken.start()]
-    if len(text.encode()) == len(data):
-        return text
     # Garbage follows. A long enough beginning that looks like a reference is still worth reading.
     return text if len(text) >= 8 and re.search(r"[/.:{]", text) else None
 

@@ -1,39 +1,34 @@
 """Which of a bounded set of keys do values reference? The full rules, but only where they could matter.
 
-The full rules cost a hundred microseconds a value and more. Nearly every spelling of a key keeps the key's longest run
-of ``[A-Za-z0-9_-]`` (percent, entity and JSON escapes touch other characters): its *anchor*. So a value is read in full
-only if one of its runs, in any of its decodings, is the anchor of a wanted key; or if it could be a prefix, or hides
-base64. A run that a rule adds to a key (a base URL's key prefix, a derivative's literal) need not stand in the value,
-so anchors are taken from what must. A key without any anchor switches the filter off. The fuzz in the tests
-compares with the full rules.
+Stands on `reading` (the full rules) and `anchors` (the filter that says where they cannot matter). The wanted keys
+are held in memory; the values stream past, however many there are.
 """
 
 from __future__ import annotations
 
-import html
-import re
 import unicodedata
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from urllib.parse import unquote
+from functools import partial
+from string import Formatter
 
 from s3gc.config import ReferenceFormat
+from s3gc.references.anchors import Anchors
 from s3gc.references.derivatives import derived_keys, splits
-from s3gc.references.extract import extract
-from s3gc.references.spelling import decoded_base64
-from s3gc.references.types import ColumnSpec, PrefixReference, ReferenceRules
+from s3gc.references.encodings import texts_of
+from s3gc.references.paths import BLANKS
+from s3gc.references.reading import Reading
+from s3gc.references.tokens import strings_in
+from s3gc.references.types import ColumnSpec, PrefixReference
+from s3gc.references.urls import Rules, compiled
 
 __all__ = ["Hit", "Matcher"]
 
-_RUN = re.compile(r"[A-Za-z0-9_-]+")
-_BASE64_RUN = re.compile(r"[A-Za-z0-9_\-+/=]{8,}")
-_ESCAPE = re.compile(r"\\+u([0-9a-fA-F]{4})")
-_DECODABLE = re.compile(r"[%&\\]")
-_HEX_VALUE = re.compile(r"\s*\\+x")
-_UUID_RUN = re.compile(r"[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}", re.IGNORECASE)
-_DIRECTORY = re.compile(r"(?:/|%2[fF]|%252[fF])[\"'\\\s.,;:!)\]}>]*(?:$|[?#\"])")
-_ROUNDS = 4
+_SHOWN = 200
+#: Values whose full reading is remembered, so that a default avatar in a million rows is read once.
+_REMEMBERED = 50_000
+_REMEMBERED_LENGTH = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,160 +39,212 @@ class Hit:
     value: str
 
 
-def _anchor(text: str) -> str:
-    """The longest run of `text`, decomposed; empty when it has none."""
-    runs = _RUN.findall(text if text.isascii() else unicodedata.normalize("NFD", text))
-    return max(runs, key=len, default="")
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """How the values of one column are read."""
 
-
-class _Anchors:
-    """The anchors of the wanted keys under one set of rules; `is_open`: some key has none, every value must be read."""
-
-    def __init__(self, keys: Iterable[str], rules: ReferenceRules) -> None:
-        self.runs: set[str] = set()
-        self.is_open = False
-        added = {
-            prefix for prefix in (*rules.key_prefixes, *(prefix for _, prefix in rules.base_urls)) if prefix
-        }
-        for key in keys:
-            self._add(key, added)
-            for template in rules.derivatives:
-                ways = splits(key, template)
-                if ways is None:
-                    self.is_open = True
-                    continue
-                for parts in ways:
-                    self._add(max(parts.values(), key=lambda part: len(_anchor(part)), default=""), added)
-
-    def _add(self, text: str, prefixes: set[str]) -> None:
-        for core in {text, *(text.removeprefix(prefix) for prefix in prefixes)}:
-            if anchor := _anchor(core):
-                self.runs.add(anchor)
-                if _UUID_RUN.fullmatch(anchor):
-                    bare = anchor.replace("-", "")
-                    dashed = "-".join((bare[:8], bare[8:12], bare[12:16], bare[16:20], bare[20:]))
-                    for form in (bare, dashed):
-                        self.runs |= {form.lower(), form.upper()}
-            else:
-                self.is_open = True
+    column: ColumnSpec
+    rules: Rules
+    templates: tuple[str, ...]
+    group: tuple[ReferenceFormat, Rules, tuple[str, ...]]  # columns of one group read alike
 
 
 class Matcher:
-    """Feed values; `referenced` then holds each wanted key that one of them names, with the first reason.
+    """Finds which of `keys` the values of `columns` reference; for one thread at a time.
 
-    Memory grows with the wanted keys only. `columns` are those that will be fed: their rules shape the anchors.
+    `referenced` grows with `feed`: key -> the first hit. It finds what `extract` finds, the derivatives of that,
+    and every key that differs from it only in Unicode normalisation. `full_rule_calls` counts the values that
+    were read in full.
     """
 
     def __init__(self, keys: Iterable[str], columns: Sequence[ColumnSpec]) -> None:
-        self.wanted = frozenset(keys)
         self.referenced: dict[str, Hit] = {}
         self.full_rule_calls = 0
+        self._wanted = dict.fromkeys(keys)
+        self._composed: dict[str, list[str]] = {}
+        for key in self._wanted:
+            if not key.isascii():
+                self._composed.setdefault(unicodedata.normalize("NFC", key), []).append(key)
         self._sorted: list[str] | None = None
-        self._anchors: dict[ReferenceRules, _Anchors] = {}
-        for column in columns:
-            self._anchors_of(column)
+        self._done: set[str] = set()
+        self._remembered: dict[tuple[ReferenceFormat, Rules, tuple[str, ...]], set[str]] = {}
+        self._plans = {column: _plan(column) for column in columns}
+        self._anchors = self._make_anchors()
+
+    def _make_anchors(self) -> Anchors:
+        unfiltered = (ReferenceFormat.KEY, ReferenceFormat.PREFIX)
+        plans = [plan for plan in self._plans.values() if plan.column.format not in unfiltered]
+        templates = [template for plan in plans for template in plan.templates]
+        keys = list(self._wanted) if plans else []
+        return Anchors(keys, [plan.rules for plan in plans], templates, self.referenced)
 
     def feed(self, column: ColumnSpec, values: Sequence[object]) -> None:
-        """Compare `values` (None, str, bytes, PrefixReference) of `column`."""
-        if column.format is ReferenceFormat.KEY and not column.rules.derivatives:
-            prefixes = ("", *column.rules.key_prefixes)
-            for value in values:
-                if isinstance(value, str) and not isinstance(value, PrefixReference):
-                    for key in {value, value.lstrip("/")}:
-                        for prefix in prefixes:
-                            if prefix + key in self.wanted:
-                                self.referenced.setdefault(prefix + key, Hit(column, value[:200]))
-                elif value is not None:
-                    self._read(column, value)
+        """Compare `values`, as `Snapshot.values` yields them, of one of the matcher's columns."""
+        plan = self._plans.get(column)
+        if plan is None:
+            plan = self._plans[column] = _plan(column)
+            self._anchors = self._make_anchors()  # a column that was not announced: its rules count as well
+        if len(self.referenced) == len(self._wanted):
             return
-        anchors = self._anchors_of(column)
-        runs, is_open = anchors.runs, anchors.is_open or column.format is ReferenceFormat.PREFIX
+        if column.format is ReferenceFormat.KEY:
+            for value in values:
+                self._feed_key(plan, value)
+            return
+        concern = self._anchors.concern
+        is_prefix = column.format is ReferenceFormat.PREFIX
+        remembered = self._remembered.setdefault(plan.group, set())
         for value in values:
             if value is None:
                 continue
-            if is_open or type(value) is not str or _may_concern(value, runs):
-                self._read(column, value)
+            if type(value) is str and not is_prefix:
+                if not concern(value):
+                    continue
+            elif not self._concerns(value, is_prefix=is_prefix):
+                continue
+            if isinstance(value, str) and len(value) <= _REMEMBERED_LENGTH:
+                # What was read in full once, by the same rules, has nothing new to say.
+                mark = f"{type(value) is PrefixReference:d}{value}"
+                if mark in remembered:
+                    continue
+                if len(remembered) >= _REMEMBERED:
+                    remembered.clear()
+                remembered.add(mark)
+            self._read(plan, value)
 
-    def may_concern(self, column: ColumnSpec, value: object) -> bool:
-        """Whether the full rules have to be asked about `value`."""
-        anchors = self._anchors_of(column)
-        return anchors.is_open or type(value) is not str or _may_concern(value, anchors.runs)
+    def may_concern(self, value: object) -> bool:
+        """Whether the full rules could find an unreferenced wanted key in `value`; true when in doubt.
 
-    def _anchors_of(self, column: ColumnSpec) -> _Anchors:
-        known = self._anchors.get(column.rules)
-        if known is None:
-            known = self._anchors[column.rules] = _Anchors(self.wanted, column.rules)
-        return known
+        For every column that is not of `format: key` or `prefix`.
+        """
+        return value is not None and self._concerns(value, is_prefix=False)
 
-    def _read(self, column: ColumnSpec, value: object) -> None:
+    def _concerns(self, value: object, *, is_prefix: bool) -> bool:
+        if is_prefix or isinstance(value, PrefixReference):
+            return True
+        if isinstance(value, str):
+            return self._anchors.concern(str(value))
+        if isinstance(value, dict | list | tuple | set | frozenset):
+            # One text for all: keys may be composed of several strings of one document.
+            return self._anchors.concern("\n".join(strings_in(value)))
+        if isinstance(value, bytes | bytearray | memoryview):
+            if self._anchors.concern(bytes(value).hex()) or self._anchors.concern(bytes(value).hex().upper()):
+                return True
+            # Strings in binary records are glued to their length bytes: no words to compare.
+            return any(not trusted or self._anchors.concern(text) for text, trusted in texts_of(value))
+        return any(self._anchors.concern(text) for text, _ in texts_of(value))
+
+    # --- reading
+
+    def _read(self, plan: _Plan, value: object) -> None:
         self.full_rule_calls += 1
-        found = extract(value, column.format, column.rules)
-        hit = Hit(column, str(value)[:200])
-        templates = column.rules.derivatives
-        for key in found.keys:
-            if key in self.wanted:
-                self.referenced.setdefault(key, hit)
-            if templates:
-                for derived in derived_keys(key, templates) & self.wanted:
-                    self.referenced.setdefault(derived, hit)
-        for prefix in found.prefixes:
-            self._under(prefix, hit, templates)
+        key = partial(self._found_key, plan, value)
+        prefix = partial(self._found_prefix, plan, value)
+        Reading(plan.column.format, plan.rules, key, prefix).value(value)
 
-    def _under(self, prefix: str, hit: Hit, templates: Sequence[str]) -> None:
-        if not prefix:
+    def _feed_key(self, plan: _Plan, value: object) -> None:
+        """A column of exact keys: looked up, unless it holds something that is no plain text."""
+        if type(value) is not str:
+            if value is not None:
+                self._read(plan, value)
+            return
+        bare = value.strip(BLANKS)
+        if not bare:
+            return
+        spelled = {value, bare, value.lstrip("/"), bare.lstrip("/"), value.removeprefix("/")}
+        for text in spelled:
+            for start in plan.rules.key_prefixes:
+                if plan.templates or start + text in self._wanted:
+                    self._found_key(plan, value, start + text)
+
+    def _found_key(self, plan: _Plan, value: object, key: str) -> None:
+        self._hit(plan, value, key)
+        for derived in derived_keys(key, plan.templates) if plan.templates else ():
+            self._hit(plan, value, derived)
+            if derived.endswith("/"):
+                self._hit_under(plan, value, derived)
+
+    def _hit(self, plan: _Plan, value: object, key: str) -> None:
+        if key in self._wanted and key not in self.referenced:
+            self.referenced[key] = Hit(plan.column, _shown(value))
+        if self._composed and not key.isascii() and plan.column.format is not ReferenceFormat.KEY:
+            for other in self._composed.get(unicodedata.normalize("NFC", key), ()):
+                if other not in self.referenced:
+                    self.referenced[other] = Hit(plan.column, _shown(value))
+
+    def _found_prefix(self, plan: _Plan, value: object, prefix: str) -> None:
+        for key in self._under(prefix, prefix):
+            self._hit(plan, value, key)
+        for template in plan.templates:
+            # A template that forgets the folder may have made anything it matches, whatever the prefix.
+            is_blind = not any(f"{{{part}}}" in template for part in ("key", "stem", "dir"))
+            for start in _derived_starts(prefix, template):
+                # Beside other keys that begin so, those that this template makes of something under the prefix.
+                for key in self._under(start, f"{template}\n{start}\n{'' if is_blind else prefix}"):
+                    if key not in self.referenced and _is_made_under(prefix, template, key):
+                        self._hit(plan, value, key)
+
+    def _hit_under(self, plan: _Plan, value: object, prefix: str) -> None:
+        for key in self._under(prefix, prefix):
+            self._hit(plan, value, key)
+
+    def _under(self, start: str, mark: str) -> Iterator[str]:
+        """Yield the wanted keys that start with `start`; nothing when this was asked for `mark` before."""
+        if mark in self._done:
             return
         if self._sorted is None:
-            self._sorted = sorted(self.wanted)
-        at = bisect_left(self._sorted, prefix)
-        while at < len(self._sorted) and self._sorted[at].startswith(prefix):
-            self.referenced.setdefault(self._sorted[at], hit)
-            at += 1
-        if templates:  # what was made of an object under the prefix lives with it, wherever it lies
-            for key in self.wanted - self.referenced.keys():
-                for template in templates:
-                    for parts in splits(key, template) or ({},):
-                        origin = parts.get("key") or parts.get("stem") or parts.get("dir")
-                        # No origin in the template: it could have been under the prefix, so it is kept.
-                        if (origin is None and "name" in parts) or (origin or "").startswith(prefix):
-                            self.referenced.setdefault(key, hit)
+            self._sorted = sorted(self._wanted)
+        place = bisect_left(self._sorted, start)
+        if place < len(self._sorted) and self._sorted[place].startswith(start):
+            if len(self._done) >= _REMEMBERED:
+                self._done.clear()  # only time is lost
+            self._done.add(mark)
+        while place < len(self._sorted) and self._sorted[place].startswith(start):
+            yield self._sorted[place]
+            place += 1
 
 
-def _may_concern(value: str, runs: set[str]) -> bool:
-    text = value if value.isascii() else unicodedata.normalize("NFD", value)
-    if not runs.isdisjoint(_RUN.findall(text)):
+def _plan(column: ColumnSpec) -> _Plan:
+    rules, templates = compiled(column.rules), column.rules.derivatives
+    return _Plan(column, rules, templates, (column.format, rules, templates))
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value[:_SHOWN]).decode("utf-8", "replace")
+    return str(value)[:_SHOWN]
+
+
+def _derived_starts(prefix: str, template: str) -> list[str]:
+    """Return texts with one of which every key starts that `template` makes of a key under `prefix`."""
+    literal, part, _, _ = next(iter(Formatter().parse(template)))
+    folder = prefix[: prefix.rfind("/") + 1]
+    name = prefix[len(folder) :]
+    if part == "key":
+        starts = [prefix]
+    elif part == "stem":
+        # The prefix may end inside the extension, which the stem lacks.
+        starts = [prefix, *(folder + name[:place] for place, c in enumerate(name) if c == ".")]
+    elif part == "dir":
+        starts = [folder]
+    else:
+        starts = [""]
+    return list(dict.fromkeys(literal + start for start in starts))
+
+
+def _is_made_under(prefix: str, template: str, key: str) -> bool:
+    """Whether `template` could have made `key` of a key under `prefix`; true when the parent is not known enough."""
+    readings = splits(key, template)
+    if readings is None:
         return True
-    if _DECODABLE.search(value):
-        if _HEX_VALUE.match(value):
+    for fields in readings:
+        if "key" in fields:
+            parent, is_whole = fields["key"], True
+        elif "stem" in fields:
+            parent, is_whole = fields["stem"] + fields.get("ext", ""), "ext" in fields
+        elif "dir" in fields:
+            parent, is_whole = fields["dir"] + fields.get("name", ""), "name" in fields
+        else:
             return True
-        text = value
-        for _ in range(_ROUNDS):
-            plain = _ESCAPE.sub(lambda match: chr(int(match[1], 16)), text)
-            entities = html.unescape(text)
-            for variant in (plain, entities, unquote(text), html.unescape(plain).replace("\\", "")):
-                shown = variant if variant.isascii() else unicodedata.normalize("NFD", variant)
-                if not runs.isdisjoint(_RUN.findall(shown)):
-                    return True
-            following = unquote(html.unescape(plain).replace("\\/", "/"))
-            if following == text:
-                break
-            text = following
-        if _hides_base64(text):
+        if parent.startswith(prefix) or (not is_whole and prefix.startswith(parent)):
             return True
-    if value.rstrip()[-1:] == "/" or _DIRECTORY.search(value):
-        return True
-    return _hides_base64(value)
-
-
-def _hides_base64(value: str) -> bool:
-    for run in _BASE64_RUN.findall(value):
-        if decoded_base64(run) is not None:
-            return True
-        if "/" not in run:
-            continue
-        segments = [segment for segment in run.split("/") if segment][:64]
-        for index, segment in enumerate(segments):
-            if decoded_base64(segment) is not None or (
-                index + 1 < len(segments) and decoded_base64("".join(segments[index:])) is not None
-            ):
-                return True
     return False

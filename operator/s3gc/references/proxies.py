@@ -48,8 +48,7 @@ def inner_addresses(path: str) -> Iterator[str]:
                 break
             inner = _ONE_SLASH.sub(r"\1://", layer[match.start() :])
             inner = re.sub(r"^ssl:/*", "https://", inner, flags=re.IGNORECASE)
-            yield inner
-            for cut in (inner.partition("&")[0], re.split(r"[?&]", inner)[0]):
+            for cut in dict.fromkeys((inner, inner.partition("&")[0], re.split(r"[?&]", inner)[0])):
                 yield cut
                 bare = _PROXY_EXTENSION.sub("", cut)
                 if bare != cut:

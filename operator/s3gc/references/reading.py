@@ -25,7 +25,15 @@ from s3gc.references.encodings import (
     texts_of,
     uuid_spellings,
 )
-from s3gc.references.paths import BLANKS, MAX_WHOLE_PATH, is_key, spellings, suffixes, without_dots
+from s3gc.references.paths import (
+    BLANKS,
+    MAX_KEY_BYTES,
+    MAX_WHOLE_PATH,
+    is_key,
+    spellings,
+    suffixes,
+    without_dots,
+)
 from s3gc.references.proxies import after_options, inner_addresses, parameters
 from s3gc.references.tokens import (
     compositions,
@@ -59,6 +67,9 @@ _IGNORED = re.compile(
 )
 _ABSOLUTE = re.compile(r"[/\\]|~[/\\]|\.\.[/\\]|[A-Za-z0-9_.-]{1,32}:[/\\]")
 _DOMAIN = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,62})\.){1,8}[a-z]{2,24}(?::\d{1,5})?/", re.IGNORECASE)
+_SPACED = re.compile(r"[\s\"<>]")
+_COMPOUND = re.compile(r"[<>\"\r\n]")
+_MARKUP = re.compile(r"</?[A-Za-z!][^<>]{0,512}>|=[\"']|[\"']\s?[:/]?>|\"\s?:|\\\"|\"[,)]")
 _BLANK = re.compile(r"\s")
 _MANIFEST = re.compile(
     r"\.(?:m3u8?|mpd|ismc?)(?:/manifest)?$|/\.?(?:z(?:arr\.json|group|array|attrs|metadata))$", re.IGNORECASE
@@ -120,13 +131,19 @@ class Reading:
         self._work += len(text) * _WORK_A_CHARACTER
         if self.format is ReferenceFormat.KEY:
             bare = text.strip(BLANKS)
-            for exact in {text, text[1:] if text[0] == "/" else text, text.lstrip("/"), bare, bare.lstrip("/")}:
+            for exact in {
+                text,
+                text[1:] if text[0] == "/" else text,
+                text.lstrip("/"),
+                bare,
+                bare.lstrip("/"),
+            }:
                 self._emit(exact, exactly=True)
         elif self.format is ReferenceFormat.PREFIX:
             self._prefix_text(text, 0)
         else:
             whole = trusted and self.format is not ReferenceFormat.TEXT
-            self._text(text, 0, whole=whole, cut=self.format is not ReferenceFormat.URL)
+            self._text(text, 0, whole=whole, cut=self.format is not ReferenceFormat.URL, scan=True)
             if self._work <= 0:
                 self._coarsely(text)
 
@@ -152,9 +169,12 @@ class Reading:
 
     # --- texts
 
-    def _text(self, text: str, depth: int, *, whole: bool, cut: bool) -> None:
-        """`whole`: a value or a string of a document, which may be a folder; `cut`: look for pieces in it, too."""
-        mode = 1 | whole << 1 | cut << 2
+    def _text(self, text: str, depth: int, *, whole: bool, cut: bool, scan: bool = False) -> None:
+        """`whole`: a value or a string of a document, which may be a folder.
+
+        `cut`: look for pieces in it, too; `scan`: only for embedded URLs.
+        """
+        mode = 1 | whole << 1 | cut << 2 | scan << 3
         done = self._seen.get(text, 0)
         if done | mode == done:
             return
@@ -169,6 +189,9 @@ class Reading:
         if _SIMPLE.fullmatch(text) and not _DOMAIN.match(text):
             self._simple(text, depth, whole=whole)
             return
+        if depth and not (whole or cut or scan) and _COMPOUND.search(stripped):
+            self._compound(text, stripped)
+            return
         if _IGNORED.match(stripped):
             self._ignored(stripped, depth)
             return
@@ -179,7 +202,14 @@ class Reading:
             self._strings(strings, depth, whole=whole)
             return
         large = len(text) > 1_000_000
-        variants, _ = closure(text, rounds=1 if large else _ROUNDS, limit=6 if large else _MAX_VARIANTS)
+        # In a text of many words each word is percent-decoded by itself; a value that is all one word, as a whole.
+        spaced = _SPACED.search(stripped) is not None
+        variants, _ = closure(
+            text,
+            rounds=1 if large else _ROUNDS,
+            limit=6 if large else _MAX_VARIANTS,
+            percent=not (spaced and cut),
+        )
         places = [locate(variant.strip(BLANKS), self.rules) for variant in variants]
         opaque = any(
             place is not None
@@ -188,7 +218,30 @@ class Reading:
             for variant, place in zip(variants, places, strict=True)
         )
         for variant, place in zip(variants, places, strict=True):
-            self._variant(variant, place, depth, whole=whole, cut=cut, opaque=opaque)
+            # A word that turns out to be a text is cut like one.
+            found = not cut and not spaced and variant is not text and self._is_text(variant)
+            self._variant(variant, place, depth, whole=whole, cut=cut or found, scan=scan, opaque=opaque)
+
+    def _is_text(self, variant: str) -> bool:
+        return self.format is not ReferenceFormat.URL and re.search(r"[<>\"]|\s\S+\s", variant) is not None
+
+    def _compound(self, text: str, stripped: str) -> None:
+        """A piece with markup or a quote in it: more than one reference, unless a key itself has such characters.
+
+        Finer cuts of the same text are looked at anyway, so here only the piece as a whole counts.
+        """
+        if len(stripped) > 4 * MAX_KEY_BYTES:
+            return
+        for form in dict.fromkeys((text, stripped, stripped.lstrip("/"))):
+            self._emit(form)
+        if _MARKUP.search(stripped):
+            return
+        place = locate(stripped, self.rules)
+        if place is not None:
+            self._address(place, _MAX_DEPTH, whole=False)
+        elif "%" in stripped:
+            for form in percent_readings(stripped):
+                self._emit(form)
 
     def _simple(self, text: str, depth: int, *, whole: bool) -> None:
         self._emit(text)
@@ -204,7 +257,15 @@ class Reading:
             self._decoded(text, depth)
 
     def _variant(
-        self, text: str, place: Located | None, depth: int, *, whole: bool, cut: bool, opaque: bool
+        self,
+        text: str,
+        place: Located | None,
+        depth: int,
+        *,
+        whole: bool,
+        cut: bool,
+        scan: bool,
+        opaque: bool,
     ) -> None:
         stripped = text.strip(BLANKS)
         if not stripped:
@@ -212,9 +273,10 @@ class Reading:
         if place is not None:
             self._address(place, depth, whole=whole)
         if not opaque:
-            if place is None:
+            if place is None or (place.kind is Kind.UNDECLARED and stripped.startswith("//")):
+                # Slashes in front are a host nobody declared, or a key that was joined carelessly.
                 self._path(text, depth, whole=whole)
-            else:
+            elif depth == 0 or whole:
                 for form in {text, stripped}:
                     self._emit(form)
             for other in uuid_spellings(stripped):
@@ -223,7 +285,8 @@ class Reading:
             return
         self._document(stripped, depth, whole=whole)
         self._decoded(stripped, depth)
-        if ":" in stripped or "//" in stripped:
+        # A piece is part of a text that was scanned already, in all of its decodings.
+        if (cut or scan) and (":" in stripped or "//" in stripped):
             for url in embedded_urls(stripped):
                 if url != stripped:
                     self._text(url, depth + 1, whole=False, cut=False)
@@ -236,7 +299,7 @@ class Reading:
     def _document(self, text: str, depth: int, *, whole: bool) -> None:
         strings = json_strings(text)
         if strings is None:
-            if text[0] == "{" and text[-1] == "}":  # a PostgreSQL array, or braces that are none
+            if whole and text[0] == "{" and text[-1] == "}":  # a PostgreSQL array, or braces that are none
                 strings = [part.strip(BLANKS) for part in re.split(r"[{},\"]+", text)]
                 strings += literal_strings(text)
             elif text[:2] in ("a:", "O:", "s:", "i:"):  # PHP
@@ -247,7 +310,7 @@ class Reading:
 
     def _strings(self, strings: list[str], depth: int, *, whole: bool) -> None:
         for item in strings:
-            self._text(item, depth + 1, whole=whole, cut=self.format is not ReferenceFormat.URL)
+            self._text(item, depth + 1, whole=whole, cut=self.format is not ReferenceFormat.URL, scan=True)
         self._compose(strings)
 
     def _compose(self, strings: list[str]) -> None:
@@ -267,7 +330,9 @@ class Reading:
             return
         carried = [text]
         match = _DATA.match(text)
-        if match is not None and (match[1] or "text/plain").lower().startswith(("text/", "image/svg", "application/")):
+        if match is not None and (match[1] or "text/plain").lower().startswith(
+            ("text/", "image/svg", "application/")
+        ):
             carried = base64_texts(match[3]) if "base64" in match[2].lower() else [match[3]]
         elif match is not None:
             return  # a picture
@@ -294,7 +359,8 @@ class Reading:
         if whole and len(stripped) <= MAX_WHOLE_PATH:
             for path in _folder_forms(stripped):
                 self._emit_prefix(path)
-        if depth < _MAX_DEPTH and ("?" in stripped or ("=" in stripped and "&" in stripped)):
+        is_word = depth == 0 or whole or not _SPACED.search(stripped)
+        if is_word and depth < _MAX_DEPTH and ("?" in stripped or ("=" in stripped and "&" in stripped)):
             query = stripped.partition("?")[2] or stripped
             for parameter in parameters(query[: 4 * MAX_WHOLE_PATH]):
                 self._text(parameter, depth + 1, whole=False, cut=False)
@@ -355,7 +421,9 @@ class Reading:
         if cut is None:
             return
         for parameter in parameters(path[cut.end() :]):
-            is_ours = place.kind is Kind.UNDECLARED or (place.kind is Kind.OWN and re.search(r"[/.]", parameter))
+            is_ours = place.kind is Kind.UNDECLARED or (
+                place.kind is Kind.OWN and re.search(r"[/.]", parameter)
+            )
             if is_ours or locate(parameter.strip(BLANKS), self.rules) is not None:
                 self._text(parameter, depth + 1, whole=False, cut=False)
             elif parameter.startswith("/"):

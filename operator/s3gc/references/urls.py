@@ -64,7 +64,7 @@ class Rules:
 
 _REGION = r"[a-z]{2,5}(?:-[a-z]+){1,3}-\d{1,2}"
 _AWS_DOMAIN = (
-    r"(?:amazonaws\.com(?:\.cn)?|amazonaws\.eu|c2s\.ic\.gov|sc2s\.sgov\.gov|cloud\.adc-e\.uk|csp\.hci\.ic\.gov)"
+    r"(?:amazonaws\.(?:com(?:\.cn)?|eu)|c2s\.ic\.gov|sc2s\.sgov\.gov|cloud\.adc-e\.uk|csp\.hci\.ic\.gov)"
 )
 #: Host of an S3 endpoint itself, without any bucket in front.
 _S3_SERVICE = re.compile(
@@ -80,14 +80,18 @@ _BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,31}):(/{1,3})(?=[^/])")
 _S3_SCHEMES = frozenset({"s3", "s3a", "s3n", "gs", "gcs", "r2", "b2", "oss", "cos", "obs", "minio", "ceph"})
 _WEB_SCHEMES = frozenset({"http", "https", "ssl", "ws", "wss", "ftp"})
-_ARN = re.compile(r"arn:[a-z0-9-]+:(?:s3|s3-outposts|s3-object-lambda|s3express):([^:/]*):([^:/]*):(.*)", re.DOTALL)
+_ARN = re.compile(
+    r"arn:[a-z0-9-]+:(?:s3|s3-outposts|s3-object-lambda|s3express):([^:/]*):([^:/]*):(.*)", re.DOTALL
+)
 _AUTHORITY_END = re.compile(r"[/?#\\]")
 
 
 @lru_cache(maxsize=256)
 def compiled(rules: ReferenceRules) -> Rules:
     """Prepare `rules`; a pure function of them, remembered because it is asked for with every value."""
-    bases = sorted((_base(url, prefix) for url, prefix in rules.base_urls), key=lambda b: -len(b.host + b.path))
+    bases = sorted(
+        (_base(url, prefix) for url, prefix in rules.base_urls), key=lambda b: -len(b.host + b.path)
+    )
     return Rules(
         bucket=rules.bucket,
         host_bucket=rules.bucket.lower(),
@@ -190,7 +194,9 @@ def _locate_uri(rest: str, rules: Rules) -> Located:
         return _locate_host(rest, rules, has_scheme=True)  # s3://endpoint/bucket/key, as some tools write it
     if _BUCKET_NAME.fullmatch(bucket):
         return Located(Kind.OTHER, bucket, path)
-    return Located(Kind.UNDECLARED, "", rest, ((rest, ("",)),))  # no bucket has such a name: a stream wrapper's path
+    return Located(
+        Kind.UNDECLARED, "", rest, ((rest, ("",)),)
+    )  # no bucket has such a name: a stream wrapper's path
 
 
 def _locate_arn(text: str, rules: Rules) -> Located | None:
