@@ -5,27 +5,27 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 __all__ = ["COMMANDS", "app", "run"]
 
-#: Module of `s3gc.cli` by command, in the order of `s3gc --help`. A module offers `command`, or `app` for a
-#: group.
-COMMANDS: dict[str, str] = {
-    "run": "run",
-    "plan": "plan",
-    "approve": "approve",
-    "explain": "explain",
-    "restore": "restore",
-    "operations": "operations",
-    "report": "report",
-    "vault": "vault",
-    "metrics": "metrics",
-    "keys": "keys",
-    "demo": "demo",
-}
+#: In the order of `s3gc --help`. Each is a module of `s3gc.cli` that offers `command`, or `app` for a group.
+COMMANDS = (
+    "run",
+    "plan",
+    "approve",
+    "explain",
+    "restore",
+    "operations",
+    "report",
+    "vault",
+    "metrics",
+    "keys",
+    "demo",
+)
 
 _HELP = """The garbage collector for S3 buckets whose truth is in a database.
 
@@ -48,10 +48,18 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
+class _InOrder(TyperGroup):
+    """Lists groups among the commands, not after them."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [name for name in COMMANDS if name in self.commands]
+
+
 def app() -> typer.Typer:
     """Make the application with every command."""
     root = typer.Typer(
         name="s3gc",
+        cls=_InOrder,
         help=_HELP,
         rich_markup_mode="rich",
         no_args_is_help=True,
@@ -68,8 +76,8 @@ def app() -> typer.Typer:
         ] = False,
     ) -> None: ...
 
-    for name, module_name in COMMANDS.items():
-        module = importlib.import_module(f"s3gc.cli.{module_name}")
+    for name in COMMANDS:
+        module = importlib.import_module(f"s3gc.cli.{name}")
         if hasattr(module, "app"):
             root.add_typer(module.app, name=name)
         else:

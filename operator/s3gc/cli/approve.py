@@ -47,7 +47,7 @@ def command(
     from s3gc.cli.settings import vault_policy
     from s3gc.report.text import bytes_text, plural
 
-    config, _ = vault_policy(flags)
+    config = vault_policy(flags)
     result = run_async(lambda: _plan_of(config, operation_id))
     wanted = _digest(result, digest, yes)
     by = f"{getpass.getuser()}@{socket.gethostname()}"
@@ -102,7 +102,7 @@ async def _plan_of(config: S3GCConfig, operation_id: str) -> GCResult:
     from s3gc.exceptions import RefusedError
 
     async with open_vault(config) as vault:
-        operation, _ = await find_operation(vault, operation_id)
+        operation, _ = await find_operation(vault, operation_id, of=config)
         result = await operation.result()
     if result is None or not result.plan_digest:
         why = "it was cut off before there was one" if result is None else f"it ended as {result.outcome}"

@@ -51,20 +51,24 @@ async def open_vault(config: S3GCConfig, *, read_only: bool = True) -> AsyncIter
 
 
 async def find_operation(
-    vault: Vault, wanted: str | None, *, scope_id: str | None = None, with_deletions: bool = False
+    vault: Vault, wanted: str | None, *, of: S3GCConfig, with_deletions: bool = False
 ) -> tuple[Operation, OperationRecord]:
-    """The operation that a person means: its id, or the end or the beginning of it; None or "latest": the
-    newest.
+    """The operation that a person means: its id, or the end or the beginning of it; None or "latest": the newest.
 
-    Raises VaultError when there is none, ConfigurationError when several match.
+    Where a vault keeps several policies, the newest is that of the policy `of`: nobody must approve or hold another's
+    by saying "latest". Raises VaultError when there is none, ConfigurationError when several match.
     """
+    from s3gc.cli.settings import ANY_BUCKET
+
     if wanted is None or wanted.lower() == "latest":
-        for record in await vault.operations(scope_id=scope_id):
+        for record in await vault.operations():
             if record.problem or (with_deletions and record.journal == "none"):
                 continue
-            return vault.operation(record.id), record
+            if _is_of(record, of):
+                return vault.operation(record.id), record
         what = "operation that deleted anything" if with_deletions else "operation"
-        raise VaultError(f"the vault {vault.location} has no {what} yet")
+        whose = "" if of.bucket == ANY_BUCKET else f" of policy {of.policy_name}"
+        raise VaultError(f"the vault {vault.location} has no {what}{whose} yet")
     name = wanted.upper()
     matches = [
         found
@@ -84,6 +88,18 @@ async def find_operation(
         return operation, await operation.record()
     except FileNotFoundError:
         raise VaultError(f"operation {operation.id} has no record in the vault {vault.location}") from None
+
+
+def _is_of(record: OperationRecord, policy: S3GCConfig) -> bool:
+    """Whether the policy's scope made it; without a policy's own name, whether it is of its bucket, if it has one."""
+    from s3gc.cli.settings import ANY_BUCKET
+    from s3gc.vault.scopes import scope_id
+
+    if policy.bucket == ANY_BUCKET:
+        return True
+    if policy.name:
+        return record.scope == scope_id(policy.policy_name, policy.bucket)
+    return record.bucket == policy.bucket
 
 
 def reference_rules(

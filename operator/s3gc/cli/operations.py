@@ -33,7 +33,7 @@ def command(
     from s3gc.cli.runtime import run_async
     from s3gc.cli.settings import vault_policy
 
-    config, has_bucket = vault_policy(flags)
+    config = vault_policy(flags)
     how = form(flags.output)
     if operation_id is not None:
         record, result, details = run_async(lambda: _one(config, operation_id))
@@ -44,26 +44,25 @@ def command(
                 {**_plain(record, None), **details, "result": result and result.model_dump(mode="json")}, how
             )
         return
-    rows = run_async(lambda: _several(config, config.bucket if has_bucket else None, limit))
+    rows = run_async(lambda: _several(config, limit))
     if how is Output.TABLE:
         _show_several(rows, config.vault_path)
     else:
         emit([_plain(record, result) for record, result in rows], how)
 
 
-async def _several(
-    config: S3GCConfig, bucket: str | None, limit: int
-) -> list[tuple[OperationRecord, GCResult | None]]:
+async def _several(config: S3GCConfig, limit: int) -> list[tuple[OperationRecord, GCResult | None]]:
     import asyncio
 
     from s3gc.cli.engine import open_vault
+    from s3gc.cli.settings import ANY_BUCKET
     from s3gc.exceptions import VaultError
 
     async with open_vault(config) as vault:
         records = [
             record
             for record in await vault.operations()
-            if bucket is None or record.bucket == bucket or record.problem
+            if config.bucket in (ANY_BUCKET, record.bucket) or record.problem
         ][:limit]
 
         async def result_of(record: OperationRecord) -> GCResult | None:
@@ -79,7 +78,7 @@ async def _one(config: S3GCConfig, wanted: str) -> tuple[OperationRecord, GCResu
     from s3gc.cli.engine import find_operation, open_vault
 
     async with open_vault(config) as vault:
-        operation, record = await find_operation(vault, wanted)
+        operation, record = await find_operation(vault, wanted, of=config)
         approval = await operation.approval()
         details = {
             "vault": vault.location,

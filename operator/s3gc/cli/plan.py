@@ -47,7 +47,7 @@ def command(
     from s3gc.cli.settings import cycle_policy, vault_policy
     from s3gc.cli.show import show_result
 
-    config = vault_policy(flags)[0] if operation_id else cycle_policy(flags).with_updates(mode="dry_run")
+    config = vault_policy(flags) if operation_id else cycle_policy(flags).with_updates(mode="dry_run")
     how = form(flags.output, watched_only=True)
     with tempfile.TemporaryDirectory(prefix="s3gc-plan-") as folder:
         local = Path(folder) / "plan.parquet"
@@ -70,7 +70,7 @@ async def _fetched(config: S3GCConfig, operation_id: str | None, local: Path, qu
 
     made = None if operation_id else await run_cycle(config, quiet=quiet)
     async with open_vault(config) as vault:
-        operation, _ = await find_operation(vault, made.operation_id if made else operation_id)
+        operation, _ = await find_operation(vault, made.operation_id if made else operation_id, of=config)
         result = made or await operation.result()
         if result is None:
             raise VaultError(

@@ -66,7 +66,7 @@ def command(
     from s3gc.cli.settings import vault_policy
     from s3gc.report.prices import Prices
 
-    config, _ = vault_policy(flags)
+    config = vault_policy(flags)
     prices = Prices.of(os.environ, price or ())
     wanted, page, numbers = run_async(lambda: _report(config, operation_id, prices, html=output is Form.HTML))
     if output is not Form.HTML:
@@ -100,7 +100,7 @@ async def _report(
     from s3gc.report.write import make_summary
 
     async with open_vault(config) as vault:
-        operation, _ = await find_operation(vault, wanted)
+        operation, _ = await find_operation(vault, wanted, of=config)
         result = await operation.result()
         if result is None:
             raise VaultError(

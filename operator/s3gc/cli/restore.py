@@ -115,7 +115,7 @@ async def _restore(
         operation, _ = await find_operation(
             state["vault"],
             wanted.operation_id,
-            scope_id=state["scope"].id,
+            of=config,
             with_deletions=wanted.operation_id is None,
         )
         async with aiosqlite.connect(state["vault_db_path"]) as vault_db:

@@ -13,10 +13,10 @@ from s3gc.exceptions import ConfigurationError
 from s3gc.names import SETTINGS, parse_base_url, parse_setting, parse_tables, read_environment
 from s3gc.policy import load_manifest, load_policy, policy_from_environment, to_config
 
-__all__ = ["bucket_policy", "cycle_policy", "vault_policy"]
+__all__ = ["ANY_BUCKET", "bucket_policy", "cycle_policy", "vault_policy"]
 
 #: Stands for the bucket where only the vault is asked; no request is ever made with it.
-_ANY_BUCKET = "any-bucket"
+ANY_BUCKET = "any-bucket"
 
 
 def cycle_policy(flags: Flags, environ: Mapping[str, str] | None = None) -> S3GCConfig:
@@ -37,15 +37,14 @@ def bucket_policy(flags: Flags, environ: Mapping[str, str] | None = None) -> S3G
     )
 
 
-def vault_policy(flags: Flags, environ: Mapping[str, str] | None = None) -> tuple[S3GCConfig, bool]:
-    """Return a policy good for opening the vault, without the databases' secrets, and whether it names a
-    bucket."""
+def vault_policy(flags: Flags, environ: Mapping[str, str] | None = None) -> S3GCConfig:
+    """Return a policy good for opening the vault, without the databases' secrets; of ANY_BUCKET where none is named."""
     env = os.environ if environ is None else environ
     base = _without_secrets(flags, env)
     if base is not None or "bucket" in flags.values or read_environment(env)[0].get("bucket"):
-        return _with_flags(base, flags, env), True
-    named = Flags(values={"bucket": _ANY_BUCKET, **flags.values}, assignments=flags.assignments)
-    return _with_flags(None, named, env), False
+        return _with_flags(base, flags, env)
+    named = Flags(values={"bucket": ANY_BUCKET, **flags.values}, assignments=flags.assignments)
+    return _with_flags(None, named, env)
 
 
 def _without_secrets(flags: Flags, env: Mapping[str, str]) -> S3GCConfig | None:

@@ -34,7 +34,7 @@ def status(flags: Flags) -> None:
     from s3gc.cli.runtime import run_async
     from s3gc.cli.settings import vault_policy
 
-    config, _ = vault_policy(flags)
+    config = vault_policy(flags)
     facts = run_async(lambda: _status(config))
     how = form(flags.output)
     if how is Output.TABLE:
@@ -156,7 +156,7 @@ def verify(
     from s3gc.cli.settings import vault_policy
     from s3gc.exceptions import VaultCorruptedError
 
-    config, _ = vault_policy(flags)
+    config = vault_policy(flags)
     report = run_async(lambda: _verify(config, operation_id))
     how = form(flags.output, watched_only=True)
     if how is Output.TABLE:
@@ -174,7 +174,9 @@ async def _verify(config: S3GCConfig, wanted: list[str] | None) -> VerifyReport:
     from s3gc.cli.progress import counting
 
     async with open_vault(config) as vault:
-        chosen = None if not wanted else [(await find_operation(vault, each))[0].id for each in wanted]
+        chosen = (
+            None if not wanted else [(await find_operation(vault, each, of=config))[0].id for each in wanted]
+        )
         with counting("Reading back", "objects") as progress:
             return await verify_vault(vault, chosen, progress)
 
@@ -211,7 +213,7 @@ def reindex(flags: Flags) -> None:
     from s3gc.cli.settings import vault_policy
     from s3gc.report.text import plural
 
-    config, _ = vault_policy(flags)
+    config = vault_policy(flags)
     operations, path = run_async(lambda: _reindex(config))
     how = form(flags.output, watched_only=True)
     if how is Output.TABLE:
@@ -288,7 +290,7 @@ def hold(
     from s3gc.cli.runtime import run_async
     from s3gc.cli.settings import vault_policy
 
-    config, _ = vault_policy(flags)
+    config = vault_policy(flags)
     by = f"{getpass.getuser()}@{socket.gethostname()}"
     _held(flags, run_async(lambda: _set_hold(config, operation_id, reason, by)), True)
 
@@ -305,7 +307,7 @@ def unhold(
     from s3gc.cli.runtime import run_async
     from s3gc.cli.settings import vault_policy
 
-    config, _ = vault_policy(flags)
+    config = vault_policy(flags)
     _held(flags, run_async(lambda: _set_hold(config, operation_id, None, "")), False)
 
 
@@ -313,7 +315,7 @@ async def _set_hold(config: S3GCConfig, wanted: str, reason: str | None, by: str
     from s3gc.cli.engine import find_operation, open_vault
 
     async with open_vault(config, read_only=False) as vault:
-        operation, _ = await find_operation(vault, wanted)
+        operation, _ = await find_operation(vault, wanted, of=config)
         if reason is None:
             await operation.unhold()
         else:

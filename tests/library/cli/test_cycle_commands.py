@@ -283,3 +283,15 @@ def test_the_documented_commands_parse(shell: object) -> None:
         words = shlex.split(line, comments=True)[1:]
         ended = CliRunner().invoke(app(), [*words[:1], "--help"] if "--" in words else [*words, "--help"])
         assert ended.exit_code == 0, f"{line}\n{ended.output}"
+
+
+def test_latest_is_never_another_policy_s(world: World) -> None:
+    mine = world("run", "--set", "prefixes=avatars/", "--name", "mine").json["operation_id"]
+    other = world("run", "--set", "prefixes=other/", "--name", "other").json["operation_id"]
+    assert world("operations", "latest", "--output", "json").json["operation_id"] == other
+    assert (
+        world("operations", "latest", "--set", "name=mine", "--output", "json").json["operation_id"] == mine
+    )
+    world.shell.environment.pop("S3GC_BUCKET")
+    assert len(world("operations", "--output", "json").json) == 2
+    assert world("operations", "latest", "--bucket", "quite-another").code == 9

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from s3gc.cli.options import Flags
-from s3gc.cli.settings import bucket_policy, cycle_policy, vault_policy
+from s3gc.cli.settings import ANY_BUCKET, bucket_policy, cycle_policy, vault_policy
 from s3gc.config import GCMode
 from s3gc.exceptions import ConfigurationError
 
@@ -119,11 +119,11 @@ def test_what_is_wrong_is_said_with_the_way_on(given: Flags, said: str) -> None:
 
 
 def test_the_vault_can_be_asked_without_a_bucket_or_a_secret(manifest: Path) -> None:
-    config, has_bucket = vault_policy(flags(vault_path="./v"), {})
-    assert (config.vault_path, has_bucket) == ("./v", False)
-    config, has_bucket = vault_policy(flags(manifest, vault_path="./v"), {})
-    assert (config.bucket, config.vault_path, has_bucket) == ("shop-media", "./v", True)
-    assert vault_policy(flags(), {"S3GC_BUCKET": "shop-media"})[1]
+    config = vault_policy(flags(vault_path="./v"), {})
+    assert (config.vault_path, config.bucket) == ("./v", ANY_BUCKET)
+    config = vault_policy(flags(manifest, vault_path="./v"), {})
+    assert (config.bucket, config.vault_path) == ("shop-media", "./v")
+    assert vault_policy(flags(), {"S3GC_BUCKET": "shop-media"}).bucket == "shop-media"
 
 
 def test_a_restore_needs_no_database_s_secret(manifest: Path) -> None:
