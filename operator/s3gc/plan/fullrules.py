@@ -86,9 +86,12 @@ def _unsettled(session: Session, columns: Sequence[ReadColumn], work: Path) -> l
     for number, column in enumerate(columns):
         spec = column.spec
         is_settled = settled("value", spec.format, spec.rules)
+        # `prefixes` compared every prefix with every object; only what is derived from those is still open.
+        prefixes = "is_prefix" if spec.rules.derivatives else "false"
         path = work / f"unsettled-{number:04d}.parquet"
         rows = session.copied(
-            f"SELECT value, is_prefix FROM {table_of(column.files)} WHERE is_prefix OR NOT ({is_settled})",
+            f"SELECT value, is_prefix FROM {table_of(column.files)} "
+            f"WHERE {prefixes} OR (NOT is_prefix AND NOT ({is_settled}))",
             path,
         )
         if rows:

@@ -19,8 +19,10 @@ from string import Formatter
 
 from s3gc.config import ReferenceFormat
 from s3gc.plan.duck import quoted, table_of
+from s3gc.references.paths import BLANKS
 from s3gc.references.reader import ReadColumn
 from s3gc.references.types import ReferenceRules
+from s3gc.references.urls import Rules, compiled
 
 __all__ = ["cheap_keys", "derived_keys_sql", "hosts_in", "is_declared_host", "settled", "values_of"]
 
@@ -34,9 +36,16 @@ MAX_TOKEN_BYTES = 4_096
 #: A character that does not end a token in JSON, HTML, Markdown, lists and plain text.
 _WORD = r"""[^\s"'<>()\[\]{}|,;\\`]"""
 _URL = r"^(?:([A-Za-z][A-Za-z0-9+.-]*):)?//([^/?#]*)/?(.*)$"
+#: A value that is one path with nothing in it to decode, resolve or cut.
+_PATH = "[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*"
+#: Hexadecimal digits of text in UTF-8 without control characters, whose last character may be cut off.
+_UTF8_HEX = (
+    "(0[9AD]|[2-6][0-9A-F]|7[0-9A-E]|(C[2-9A-F]|D[0-9A-F]){T}|E[0-9A-F]{T}{T}|F[0-4]{T}{T}{T})*"
+    "((C[2-9A-F]|D[0-9A-F])|E[0-9A-F]({T})?|F[0-4]({T}({T})?)?)?"
+).replace("{T}", "[89AB][0-9A-F]")
 #: The host part of every URL in a text, protocol-relative ones included.
 _HOST = r"""(?:^|[^:/])(?:[hH][tT][tT][pP][sS]?:)?//([^/?#\s"'<>\\]+)"""
-_BLANK = quoted(" \t\r\n\f\v")
+_BLANK = quoted(BLANKS)
 
 
 def cheap_keys(values: str, column_format: ReferenceFormat, rules: ReferenceRules) -> str:
@@ -48,18 +57,16 @@ def cheap_keys(values: str, column_format: ReferenceFormat, rules: ReferenceRule
     if column_format is ReferenceFormat.KEY:
         # A key in a column of keys is written with or without a leading slash, and never encoded.
         tokens = f"SELECT col, row, value AS token, value AS path FROM {values}"
-        spelled = _prefixed(
-            ["path", "ltrim(path, '/')", f"trim(path, {_BLANK})", f"ltrim(trim(path, {_BLANK}), '/')"], rules
-        )
+        bare = f"trim(path, {_BLANK})"
+        forms = ["path", "regexp_replace(path, '^/', '')", "ltrim(path, '/')", bare, f"ltrim({bare}, '/')"]
     else:
         tokens = f"SELECT col, row, token, unnest({_paths(rules)}) AS path FROM ({_parsed(_tokens(values))})"
         cut = "regexp_extract(path, '^[^?#]*')"
         forms = ["path", cut, _decoded(cut), f"replace({_decoded(cut)}, '+', ' ')", _decoded("path")]
         forms += [f"nfc_normalize({form})" for form in (cut, _decoded(cut))]
         forms = forms + [f"ltrim({form}, '/')" for form in forms]
-        spelled = _prefixed(forms, rules)
     plain = f"""
-        SELECT col, row, unnest(list_distinct([{", ".join(spelled)}])) AS key, false AS derived
+        SELECT col, row, unnest(list_distinct({_prefixed(forms, rules)})) AS key, false AS derived
         FROM ({tokens}) WHERE path IS NOT NULL"""
     if not rules.derivatives:
         return f"SELECT * FROM ({plain}) WHERE key <> ''"
@@ -127,7 +134,7 @@ def _paths(rules: ReferenceRules) -> str:
                  ELSE rest END""",
         f"CASE WHEN {undeclared} THEN {after_bucket} END",
         *(f"CASE WHEN {undeclared} THEN nullif({suffix % depth}, '') END" for depth in (1, 2, 3)),
-        *_based(rules.base_urls),
+        *_based(compiled(rules)),
     ]
     return "list_distinct([" + ", ".join(items) + "])"
 
@@ -136,37 +143,44 @@ def _arn(rules: ReferenceRules) -> str:
     return f"^arn:aws[a-z-]*:s3:::{re.escape(rules.bucket)}/(.*)$"
 
 
-def _based(base_urls: Sequence[tuple[str, str]]) -> list[str]:
-    """Paths below each base, with its key prefix in front; a base that is a path holds for any URL's path."""
+def _based(rules: Rules) -> list[str]:
+    """Paths below each declared base, with its key prefixes in front: on its host, or for a path on any or none."""
     items: list[str] = []
-    for url, prefix in base_urls[:_MAX_BASES]:
-        base = re.sub(r"^(?:[A-Za-z][A-Za-z0-9+.-]*:)?//", "", url)
-        host, _, path = base.partition("/")
-        if (host and base != url) or (host and "." in host):
-            host = re.sub(r":\d*$", "", host.lower())
-            start = quoted(path)
-            items.append(
-                f"CASE WHEN host = {quoted(host)} AND starts_with(rest, {start}) "
-                f"THEN {quoted(prefix)} || substr(rest, {len(path) + 1}) END"
+    for base in rules.bases[:_MAX_BASES]:
+        if base.scheme:
+            continue  # media://…: left to the full rules
+        path = base.path or "/"
+        for before, text in (("host <> ''", "rest"), ("host = ''", "ltrim(token, '/')")):
+            is_here = (
+                f"({before} AND host = {quoted(base.host)})"
+                if base.host and text == "rest"
+                else f"({before})"
             )
-        items.extend(
-            f"CASE WHEN host = '' AND starts_with(token, {quoted(text)}) "
-            f"THEN {quoted(prefix)} || substr(token, {len(text) + 1}) END"
-            for text in dict.fromkeys((base, url))
-        )
-        if url.startswith("/") and not url.startswith("//"):
-            items.append(
-                f"CASE WHEN host <> '' AND starts_with(rest, {quoted(url[1:])}) "
-                f"THEN {quoted(prefix)} || substr(rest, {len(url)}) END"
-            )
+            below = f"ltrim(substr('/' || {text}, {len(path) + 1}), '/')"
+            starts = f"starts_with('/' || {text}, {quoted(path)})"
+            items += [
+                f"CASE WHEN {is_here} AND {starts} THEN {quoted(prefix)} || {below} END"
+                for prefix in base.key_prefixes
+            ]
+        if base.host:
+            # The host without its scheme: cdn.example.com/img/a.jpg
+            bare = quoted(base.host + path)
+            items += [
+                f"CASE WHEN host = '' AND starts_with(lower(token), {bare}) "
+                f"THEN {quoted(prefix)} || substr(token, {len(base.host + path) + 1}) END"
+                for prefix in base.key_prefixes
+            ]
     return items
 
 
-def _prefixed(forms: Sequence[str], rules: ReferenceRules) -> list[str]:
-    return [
-        *forms,
-        *(f"{quoted(prefix)} || {form}" for prefix in rules.key_prefixes if prefix for form in forms),
-    ]
+def _prefixed(forms: Sequence[str], rules: ReferenceRules) -> str:
+    """SQL for the list of all `forms`, each as it is and after each key prefix of `rules`."""
+    plain = f"[{', '.join(forms)}]"
+    prefixes = compiled(rules).key_prefixes
+    if len(prefixes) == 1:
+        return plain
+    starts = ", ".join(quoted(prefix) for prefix in prefixes)
+    return f"flatten(list_transform([{starts}], lambda p: list_transform({plain}, lambda f: p || f)))"
 
 
 def _decoded(text: str) -> str:
@@ -209,12 +223,39 @@ def values_of(columns: Sequence[ReadColumn], numbers: Sequence[int]) -> str:
 
 
 def settled(value: str, column_format: ReferenceFormat, rules: ReferenceRules) -> str:
-    """Return an SQL condition under which the full rules can find nothing in `value` that stage A has not
-    found.
+    """Return an SQL condition under which the full rules find nothing in `value` that stage A has not found.
 
-    When in doubt false: what is not settled is looked at again.
+    Every other value is looked at again, so the condition is narrow. It holds for columns of exact keys and
+    of prefixes, and for values that are one plain path: nothing in them can be decoded, cut or resolved, so
+    that all they mean is the path itself, after key prefixes and below declared bases
+    (`reading.Reading._simple`). The fuzz tests hold this against the extractor.
     """
-    return "true" if column_format is ReferenceFormat.KEY else "false"
+    if any(template.endswith("/") for template in rules.derivatives):
+        return "false"  # a derivative that is a folder keeps everything in it
+    if column_format is ReferenceFormat.KEY:
+        return "true"
+    if column_format is ReferenceFormat.PREFIX:
+        return "false" if rules.derivatives else "true"
+    if any(base.scheme for base in compiled(rules).bases) or len(rules.base_urls) > _MAX_BASES:
+        return "false"
+    is_domain = f"regexp_matches({value}, '^[^/]*[.][^/]*/')"
+    is_uuid = f"regexp_full_match({value}, '[0-9A-Fa-f-]{{32,47}}')"
+    return (
+        f"regexp_full_match({value}, {quoted(_PATH)}) AND strlen({value}) <= {MAX_TOKEN_BYTES} "
+        f"AND NOT {is_domain} AND NOT {is_uuid} AND NOT {_may_hide_base64(value)}"
+    )
+
+
+def _may_hide_base64(value: str) -> str:
+    """SQL for whether a word of a plain path could be base64 of text; true when in doubt.
+
+    The first six bytes of each long word must be a beginning of UTF-8 without control characters. Words
+    that begin with g to v never are: their first byte would be a continuation.
+    """
+    words = f"regexp_extract_all({value}, '[A-Za-z0-9][A-Za-z0-9+_-]{{6,}}')"
+    head = "translate(substr(w, 1, CASE WHEN strlen(w) >= 8 THEN 8 ELSE 4 END), '-_', '+/')"
+    is_text = f"regexp_full_match(hex(from_base64({head})), {quoted(_UTF8_HEX)})"
+    return f"(len(list_filter({words}, lambda w: NOT regexp_matches(w, '^[g-v]') AND {is_text})) > 0)"
 
 
 def hosts_in(value: str) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+
 import duckdb
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s3gc.config import ReferenceFormat
 from s3gc.plan.duck import quoted
-from s3gc.plan.spellings import cheap_keys, derived_keys_sql, hosts_in, is_declared_host
+from s3gc.plan.spellings import cheap_keys, derived_keys_sql, hosts_in, is_declared_host, settled
 from s3gc.references.derivatives import derived_keys
 from s3gc.references.extract import extract
 from s3gc.references.types import ReferenceRules
@@ -70,3 +73,65 @@ def test_declared_hosts_are_buckets_endpoints_bases_and_foreign_ones() -> None:
     ]
     assert all(is_declared_host(host, rules) for host in declared)
     assert not any(is_declared_host(host, rules) for host in ("example.com", "xs3.amazonaws.org", "files"))
+
+
+SEGMENTS = st.one_of(
+    st.text(st.sampled_from("abcdefghijklmnopqrstuvwxyzABCZ0123456789_.-"), min_size=1, max_size=12),
+    st.sampled_from(["img", "files", "uploads", "cdn.example.com", "a.jpg", "..", ".", "plain", "w_300"]),
+    st.binary(min_size=5, max_size=16).map(lambda data: base64.urlsafe_b64encode(data).decode().rstrip("=")),
+    st.sampled_from(["s3://my-bucket/k/a.jpg", "k/a.jpg", '{"key":"k"}', "héllo/wörld.jpg", "://x"]).map(
+        lambda text: base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+    ),
+    st.uuids().map(str),
+    st.uuids().map(lambda value: value.hex),
+    st.binary(min_size=16, max_size=32).map(bytes.hex),
+)
+PATHS = st.one_of(SEGMENTS, st.lists(SEGMENTS, min_size=1, max_size=4).map("/".join))
+RULES = st.builds(
+    ReferenceRules,
+    bucket=st.just("my-bucket"),
+    base_urls=st.sampled_from(
+        [
+            (),
+            (("https://cdn.example.com/img/", "media/"),),
+            (("/files/", ""), ("/img", "p"), ("cdn.example.com", "x/")),
+            (("https://cdn.example.com", "/lead/"), ("img", "")),
+        ]
+    ),
+    key_prefixes=st.sampled_from([(), ("store",), ("/p/", "q-")]),
+    derivatives=st.sampled_from([(), ("{stem}_thumb{ext}",), ("{key}/",)]),
+)
+
+
+@settings(max_examples=250, deadline=None)
+@given(st.lists(PATHS, min_size=1, max_size=40), RULES, st.sampled_from(["auto", "url", "json", "text"]))
+def test_a_settled_value_means_nothing_that_the_first_stage_did_not_compare(
+    values: list[str], rules: ReferenceRules, name: str
+) -> None:
+    column_format = ReferenceFormat(name)
+    listed = " UNION ALL ".join(
+        f"SELECT 0 AS col, {number} AS row, {quoted(value)} AS value" for number, value in enumerate(values)
+    )
+    condition = settled("value", column_format, rules)
+    done = {row for (row,) in duckdb.sql(f"SELECT row FROM ({listed}) WHERE {condition}").fetchall()}
+    compared: dict[int, set[str]] = {}
+    for _, row, key, _ in duckdb.sql(cheap_keys(f"({listed})", column_format, rules)).fetchall():
+        compared.setdefault(row, set()).add(key)
+    for row in done:
+        meaning = extract(values[row], column_format, rules)
+        assert not meaning.prefixes
+        assert meaning.keys <= compared[row], (values[row], meaning.keys - compared[row])
+
+
+def test_ordinary_paths_are_settled() -> None:
+    plain = [
+        "uploads/2024/07/d41d8cd98f00b204e9800998ecf8427e.jpg",
+        "avatars/12345.png",
+        "a",
+        "img_0001.jpeg",
+    ]
+    plain += [f"uploads/{hashlib.md5(str(number).encode()).hexdigest()}.jpg" for number in range(500)]
+    listed = ", ".join(f"({quoted(value)})" for value in plain)
+    condition = settled("value", ReferenceFormat.AUTO, ReferenceRules(bucket="my-bucket"))
+    ((count,),) = duckdb.sql(f"SELECT count(*) FROM (VALUES {listed}) t(value) WHERE {condition}").fetchall()
+    assert count > 0.95 * len(plain)
