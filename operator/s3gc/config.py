@@ -557,7 +557,7 @@ class S3GCConfig(BaseModel):
 
     @property
     def effective_sources(self) -> tuple[SourceConfig, ...]:
-        """`sources`, and before them one made of `tables` with `database_url`, `cdc_connection_url` or $DATABASE_URL."""
+        """`sources`, after one made of `tables` and `database_url`, `cdc_connection_url` or $DATABASE_URL."""
         if not self.tables:
             return self.sources
         url = self.database_url or self.cdc_connection_url

@@ -26,7 +26,7 @@ from ulid import ULID
 
 from s3gc.backup.retention import expire
 from s3gc.config import Approval, GCMode, S3GCConfig, SourceConfig, Versions
-from s3gc.exceptions import ConfigurationError, RefusedError, S3GCError
+from s3gc.exceptions import CDCError, ConfigurationError, RefusedError, S3GCError
 from s3gc.inventory.listing import Inventory, take_inventory
 from s3gc.plan import guards
 from s3gc.plan.baselines import load_baselines, update_baselines
@@ -205,6 +205,15 @@ class _Cycle:
         problems: list[S3GCError] = []
         for source_config in self.config.effective_sources:
             if not source_config.is_readable:
+                continue
+            if source_config.cdc is not None:
+                problems.append(
+                    CDCError(
+                        f"source {source_config.name!r} asks for change capture (cdc), which this version of s3gc "
+                        "does not have. Remove cdc: deletions are then verified by query or rescan, with the same guarantee at "
+                        "the end of a cycle"
+                    )
+                )
                 continue
             try:
                 source = await open_source(source_config, self._rules(source_config))

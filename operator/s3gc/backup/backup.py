@@ -37,7 +37,7 @@ __all__ = ["GroupBackup", "back_up", "read_object", "reason_to_skip"]
 #: Storage classes whose bytes cannot be read at once.
 _ARCHIVED = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 #: Original bytes of small objects that are in memory at once.
-_IN_FLIGHT = 32 * 1024 * 1024
+_IN_FLIGHT = 16 * 1024 * 1024
 #: What a request costs beside its bytes, so that a million empty objects are not free.
 _OVERHEAD = 8 * 1024
 _BATCH_BYTES = 4 * 1024 * 1024
@@ -148,8 +148,8 @@ async def back_up(
         acl=_AclPolicy(bucket),
         progress=progress,
     )
-    small = [planned for planned in objects if planned.size <= state.writer.part_bytes]
-    large = [planned for planned in objects if planned.size > state.writer.part_bytes]
+    small = [planned for planned in objects if planned.size <= state.writer.part_bytes()]
+    large = [planned for planned in objects if planned.size > state.writer.part_bytes()]
     await _back_up_small(state, small, config.concurrency)
     for planned in large:
         await _back_up_large(state, planned)
@@ -261,7 +261,7 @@ async def _pack_stream(state: _Group, draft: BackupEntry, chunks: AsyncIterator[
     digest = hashlib.sha256()
     parts: list[PackPart] = []
     total = 0
-    async for raw, is_last in _in_parts(chunks, state.writer.part_bytes, draft.size):
+    async for raw, is_last in _in_parts(chunks, state.writer.part_bytes(draft.size), draft.size):
         total += len(raw)
         await asyncio.to_thread(digest.update, raw)
         frame = await asyncio.to_thread(compress, raw, state.writer.level)

@@ -16,12 +16,12 @@ headers is compared afterwards: some drop a storage class or an encryption silen
 
 from __future__ import annotations
 
+import gc
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Literal
 
 from s3gc.backup.headers import comparable_etags, grants_in, headers_for, lost_in, part_size_of
-from s3gc.backup.packs import PART_BYTES
 from s3gc.backup.reading import read_object
 from s3gc.exceptions import AccessDeniedError, RestoreError, StoreError
 from s3gc.store.bucket import Bucket
@@ -34,6 +34,8 @@ __all__ = ["Brought", "bring_back", "is_recorded_version", "write_back"]
 Brought = Literal["restored_marker", "restored", "present"]
 
 _LARGEST_PUT = 5 * 1024**3
+#: Up to this size a body is in memory as a whole; larger ones stream, and are sent once.
+WHOLE_BYTES = 16 * 1024 * 1024
 
 
 async def bring_back(
@@ -190,9 +192,7 @@ async def write_back(
 ) -> PutAnswer | None:
     """Write the object with all that is recorded of it; None when the condition (`create_only`,
     `if_match`) failed."""
-    is_multipart = entry.size > _LARGEST_PUT or (
-        "-" in entry.etag and entry.size > PART_BYTES and if_match is None
-    )
+    is_multipart = entry.size > _LARGEST_PUT or ("-" in entry.etag and entry.size > 0 and if_match is None)
     headers = headers_for(entry, is_original=is_original, is_multipart=is_multipart)
     try:
         return await _write(bucket, vault, entry, key, headers, is_multipart, create_only, if_match)
@@ -222,10 +222,17 @@ async def _write(
                     f"key {key!r} is larger than one PUT may be, so it cannot replace what is there"
                 )
             return await _write_parts(bucket, entry, key, headers, content, create_only)
-        # Up to a part it is read, and so proven, as a whole, and its signature covers the bytes.
-        body = content if entry.size > PART_BYTES else b"".join([piece async for piece in content])
+        # Up to this size it is read, and so proven, as a whole, and can be sent again. The SHA-256 goes into
+        # the signature, so that the store itself refuses other bytes, and a stream that ends short as well.
+        body = content if entry.size > WHOLE_BYTES else b"".join([piece async for piece in content])
         return await bucket.put(
-            key, body, size=entry.size, headers=headers, create_only=create_only, if_match=if_match
+            key,
+            body,
+            size=entry.size,
+            headers=headers,
+            create_only=create_only,
+            if_match=if_match,
+            sha256=entry.sha256,
         )
 
 
@@ -248,8 +255,10 @@ async def _write_parts(
         for number, start in enumerate(range(0, entry.size, size), start=1):
             length = min(size, entry.size - start)
             body = rest.take(length)
-            sent = body if length > PART_BYTES else b"".join([piece async for piece in body])
+            sent = body if length > WHOLE_BYTES else b"".join([piece async for piece in body])
             parts.append((number, await bucket.upload_part(key, upload, number, sent, size=length)))
+            del sent
+            gc.collect(1)  # a request holds its body in a reference cycle, see `packs`
         async for _ in content:
             raise RestoreError(f"key {key!r}: the vault has more bytes than were recorded")
         # Only here does an object come to be, and the generator has ended, so every byte of it was proven.

@@ -14,6 +14,7 @@ was meant. What was written is never taken for what is there. The format is desc
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
 import io
 from collections.abc import Sequence
@@ -39,7 +40,7 @@ __all__ = [
 ]
 
 #: An object larger than this is framed in parts of this size, so that no more than a part is ever in memory.
-PART_BYTES = 16 * 1024 * 1024
+PART_BYTES = 4 * 1024 * 1024
 #: A frame that declares more content than this was not written by us.
 LARGEST_FRAME = 64 * 1024 * 1024
 #: A pack is held in memory while it is built; a larger setting is cut to this.
@@ -47,11 +48,12 @@ LARGEST_PACK = 256 * 1024 * 1024
 #: Rows of one pack, so that the index of a pack full of empty objects stays small.
 _MOST_ROWS = 20_000
 #: Compressed bytes that are read back in one request.
-_READ_BACK = 8 * 1024 * 1024
+_READ_BACK = 4 * 1024 * 1024
 #: Content up to this size is compressed without asking first whether that pays.
 _ALWAYS_TRY = 64 * 1024
 _SAMPLE = 64 * 1024
 _FASTEST = 1
+_MOST_PARTS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +128,11 @@ class PackWriter:
         numbers = await operation.pack_numbers()
         return cls(operation, level=level, pack_size=pack_size, next_number=max(numbers, default=0) + 1)
 
-    @property
-    def part_bytes(self) -> int:
-        """Into how large parts an object is cut."""
-        return min(PART_BYTES, self._pack_size)
+    def part_bytes(self, size: int = 0) -> int:
+        """Into how large parts an object of `size` bytes is cut: larger ones only for objects of tens of
+        GiB, whose list of parts would be long."""
+        wanted = max(PART_BYTES, -(-size // _MOST_PARTS))
+        return min(wanted, self._pack_size, LARGEST_FRAME)
 
     @property
     def is_full(self) -> bool:
@@ -161,6 +164,9 @@ class PackWriter:
         pack.buffer = io.BytesIO()
         created = await self._storage.create(path, data)
         del data  # what counts from here on is what the storage gives back
+        # A request that was retried holds its body in a reference cycle. Nothing else allocates enough here
+        # for the collector to run by itself, and each pack that is kept is `pack_size_bytes` more.
+        gc.collect(1)
         self._open = _Open(pack.number + 1)
         await self._prove(path, pack.rows, size, created=created)
         self.sealed_bytes += size

@@ -40,6 +40,7 @@ async def read_object(vault: Vault, entry: BackupEntry) -> AsyncGenerator[bytes,
             if held:
                 yield held
             held = bytes(view[start : start + _PIECE])
+        del raw, view  # before the next frame is read, not after
     if total != entry.size or digest.hexdigest() != entry.sha256:
         what = (
             f"{total} bytes, {entry.size} expected"

@@ -21,9 +21,8 @@ import aiosqlite
 from ulid import ULID
 
 from s3gc.backup.backup import back_up
-from s3gc.backup.bringing import bring_back, write_back
+from s3gc.backup.bringing import WHOLE_BYTES, bring_back, write_back
 from s3gc.backup.budget import Budget
-from s3gc.backup.packs import PART_BYTES
 from s3gc.config import S3GCConfig
 from s3gc.exceptions import RestoreError, S3GCError, VaultCorruptedError, VaultError
 from s3gc.results import Progress, RestoreResult
@@ -43,8 +42,8 @@ __all__ = ["bring_back", "restore_operation"]
 _BATCH = 256
 _LISTED = 1000
 _LISTED_ERRORS = 100
-#: Original bytes of small objects in memory at once; larger ones stream, each with about two parts in memory.
-_IN_FLIGHT = 4 * PART_BYTES
+#: Original bytes of small objects in memory at once; larger ones stream.
+_IN_FLIGHT = 2 * WHOLE_BYTES
 #: Outcomes of objects that this operation backed up and did not delete: they come back only when named.
 _NOT_DELETED = ("kept", "would_delete", "removed_marker")
 
@@ -203,7 +202,7 @@ class _Restore:
         present: list[tuple[BackupEntry, ObjectHead]] = []
 
         async def one(entry: BackupEntry, outcome: Outcome) -> None:
-            cost = min(entry.size, 2 * PART_BYTES)
+            cost = min(entry.size, WHOLE_BYTES)
             async with at_once:
                 await budget.take(cost)
                 try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -24,6 +25,16 @@ def command(
             help="Resume: an approved plan, or one that was cut off.", metavar="ID", show_default=False
         ),
     ] = None,
+    termination_log: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also write the result in short, at most 4 KiB, to this file.",
+            metavar="FILE",
+            envvar="S3GC_TERMINATION_LOG",
+            show_default=False,
+            show_envvar=False,
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Run one garbage collection cycle.
@@ -36,11 +47,14 @@ def command(
     from s3gc.cli.runtime import run_async
     from s3gc.cli.settings import cycle_policy
     from s3gc.cli.show import show_result
+    from s3gc.report.json import short_result
 
     config = cycle_policy(flags)
     if mode is not None:
         config = config.with_updates(mode=mode.value)
     result = run_async(lambda: run_cycle(config, operation_id=operation_id, quiet=quiet))
+    if termination_log is not None:
+        termination_log.write_text(short_result(result), encoding="utf-8")
     how = form(flags.output, watched_only=True)
     if how is Output.TABLE:
         show_result(result)

@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import typer
 
@@ -144,6 +144,7 @@ def _signals() -> Iterator[list[int]]:
         log.warning("stopping after the group under way; send the signal again to end at once")
         for each in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(each)
+            signal.signal(each, signal.SIG_DFL)  # the second one is the system's to deliver
         if task is not None:
             task.cancel()
 
@@ -164,9 +165,3 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
         return None
     factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
     return factory
-
-
-def fail(message: str, code: int = 2) -> NoReturn:
-    """End with `message` on standard error."""
-    sys.stderr.write(f"error: {message}\n")
-    raise typer.Exit(code)

@@ -28,6 +28,8 @@ __all__ = ["cheap_keys", "derived_keys_sql", "hosts_in", "is_declared_host", "se
 
 #: Longer values are left to the second stage: they are no keys, and their tokens need memory.
 MAX_CHEAP_BYTES = 16_384
+#: Folders of a path on an undeclared host that may be none of the key's.
+MAX_SUFFIXES = 5
 #: More base URLs than this are left to the second stage.
 _MAX_BASES = 64
 
@@ -38,6 +40,13 @@ _WORD = r"""[^\s"'<>()\[\]{}|,;\\`]"""
 _URL = r"^(?:([A-Za-z][A-Za-z0-9+.-]*):)?//([^/?#]*)/?(.*)$"
 #: A value that is one path with nothing in it to decode, resolve or cut.
 _PATH = "[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*"
+#: A web address of at most six segments, without dots in its folders, user, query or fragment.
+_PLAIN_URL = (
+    "https?://[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]{1,5})?"
+    "(?:/[A-Za-z0-9_-]+){0,5}/[A-Za-z0-9_-](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?"
+)
+#: A folder that asks an image proxy for something: then what follows it may be the key.
+_OPTION = "(?i)/(?:cdn-cgi|unsafe|insecure|plain|_?ipx|upload|fetch|fit-in|[0-9]*x[0-9]+|[0-9]+x[0-9]*)/"
 #: Hexadecimal digits of text in UTF-8 without control characters, whose last character may be cut off.
 _UTF8_HEX = (
     "(0[9AD]|[2-6][0-9A-F]|7[0-9A-E]|(C[2-9A-F]|D[0-9A-F]){T}|E[0-9A-F]{T}{T}|F[0-4]{T}{T}{T})*"
@@ -240,9 +249,30 @@ def settled(value: str, column_format: ReferenceFormat, rules: ReferenceRules) -
         return "false"
     is_domain = f"regexp_matches({value}, '^[^/]*[.][^/]*/')"
     is_uuid = f"regexp_full_match({value}, '[0-9A-Fa-f-]{{32,47}}')"
+    is_path = f"regexp_full_match({value}, {quoted(_PATH)}) AND NOT {is_domain} AND NOT {is_uuid}"
     return (
-        f"regexp_full_match({value}, {quoted(_PATH)}) AND strlen({value}) <= {MAX_TOKEN_BYTES} "
-        f"AND NOT {is_domain} AND NOT {is_uuid} AND NOT {_may_hide_base64(value)}"
+        f"(({is_path}) OR {_is_plain_url(value, rules)}) "
+        f"AND strlen({value}) <= {MAX_TOKEN_BYTES} AND NOT {_may_hide_base64(value)}"
+    )
+
+
+def _is_plain_url(value: str, rules: ReferenceRules) -> str:
+    """SQL for whether a value is a web address whose host is placed here exactly as `references.urls`
+    places it.
+
+    Without a query, escapes, dots in folders, or folders that an image proxy would take for options; hosts
+    of AWS only in their two common forms, since access points and endpoints of a VPC are told apart
+    elsewhere.
+    """
+    if any(host.lower().startswith(rules.bucket.lower() + ".") for host in rules.endpoint_hosts):
+        return "false"  # an endpoint declared with the bucket in its name: its paths are keys
+    bucket = re.escape(rules.bucket.lower())
+    aws = rf"^(?:{bucket}[.])?s3(?:[.-](?:[a-z]{{2}}-[a-z]+-[0-9]|dualstack|accelerate))*[.]amazonaws[.]com(?:[.]cn)?$"
+    host = f"lower(regexp_extract({value}, '^https?://([^/:]*)', 1))"
+    return (
+        f"(regexp_full_match({value}, {quoted(_PLAIN_URL)}) "
+        f"AND NOT regexp_matches({value}, {quoted(_OPTION)}) "
+        f"AND (NOT contains({host}, 'aws') OR regexp_matches({host}, {quoted(aws)})))"
     )
 
 

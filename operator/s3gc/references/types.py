@@ -107,7 +107,7 @@ class Source(Protocol):
     def snapshot(self) -> AbstractAsyncContextManager[Snapshot]: ...
 
     async def referenced(self, keys: Sequence[str]) -> dict[str, str]:
-        """Which of `keys` a `format: key` column names now (``k`` or ``/k``): key -> column label. One pass a column."""
+        """Which of `keys` a `format: key` column names now (``k`` or ``/k``): key -> label. One pass a column."""
         ...
 
     async def fingerprint(self) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import unicodedata
 from datetime import datetime, timedelta
 
-__all__ = ["ago", "bytes_text", "count", "duration", "money", "percent", "plural", "short_id", "visible"]
+__all__ = ["ago", "bytes_text", "count", "duration", "money", "percent", "plural", "visible"]
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 #: Categories that have no honest glyph of their own: control, format (bidi, zero width), surrogate, private,
@@ -117,8 +117,3 @@ def ago(moment: datetime | None, now: datetime) -> str:
             text = f"{int(seconds // size)} {unit}"
             return f"in {text}" if future else f"{text} ago"
     return "just now"
-
-
-def short_id(operation_id: str) -> str:
-    """The last eight letters of a ULID: enough for a person to tell two apart."""
-    return operation_id[-8:]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from s3gc.results import GCResult
     from s3gc.vault.operations import Operation
 
-__all__ = ["make_report", "make_summary", "write_report"]
+__all__ = ["make_summary", "write_report"]
 
 log = logging.getLogger(__name__)
 
@@ -54,19 +54,6 @@ async def make_summary(
     return summarise(result, [], source="", prices=prices)
 
 
-async def make_report(
-    operation: Operation,
-    result: GCResult,
-    *,
-    prices: Prices | None = None,
-    memory_limit_mb: int = 256,
-    work: Path | None = None,
-) -> str:
-    """Return the operation's page. Raises VaultError, S3GCError."""
-    summary = await make_summary(operation, result, prices=prices, memory_limit_mb=memory_limit_mb, work=work)
-    return await asyncio.to_thread(render_html, result, summary)
-
-
 async def write_report(
     operation: Operation, result: GCResult, *, memory_limit_mb: int = 256, work: Path | None = None
 ) -> str | None:
@@ -74,7 +61,10 @@ async def write_report(
     path = operation.path("report.html")
     try:
         prices = Prices.of(os.environ)
-        page = await make_report(operation, result, prices=prices, memory_limit_mb=memory_limit_mb, work=work)
+        summary = await make_summary(
+            operation, result, prices=prices, memory_limit_mb=memory_limit_mb, work=work
+        )
+        page = await asyncio.to_thread(render_html, result, summary)
         await operation.storage.write(path, page.encode())
     except Exception as error:  # noqa: BLE001  whatever a report stumbles over, the cycle's own result stands
         problem = error.message if isinstance(error, S3GCError) else f"{type(error).__name__}: {error}"

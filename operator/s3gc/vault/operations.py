@@ -364,10 +364,10 @@ class Operation:
             async for batch in batches:
                 for row in batch:
                     yield row
-        lost = [problem for problem in noted[before:] if problem.startswith("lost: ")]
-        if lost:
+        damage = [problem for problem in noted[before:] if problem.startswith("lost: ")]
+        if damage:
             raise VaultCorruptedError(
-                f"operation {self.id} in the vault {self.storage.location} is damaged: {'; '.join(lost)}. "
+                f"operation {self.id} in the vault {self.storage.location} is damaged: {'; '.join(damage)}. "
                 "What its other "
                 "journals and packs hold can be restored, and other operations are not affected",
                 details={"path": self.path(), "problems": list(noted)},

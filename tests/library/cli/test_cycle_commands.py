@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 from pathlib import Path
 
-import pytest
 import yaml
 from tests.library.cli.conftest import ROOT, World
 
 
-def test_a_dry_run_is_the_default_and_changes_nothing(world: World) -> None:
-    ended = world("run")
+def test_a_dry_run_is_the_default_and_changes_nothing(world: World, tmp_path: Path) -> None:
+    short = tmp_path / "termination-log"
+    ended = world("run", S3GC_TERMINATION_LOG=str(short))
     assert ended.code == 0, ended.err
     result = ended.json
     assert result["mode"] == "dry_run"
@@ -20,6 +21,7 @@ def test_a_dry_run_is_the_default_and_changes_nothing(world: World) -> None:
     assert result["verified_orphans"] == len(world.orphans)
     assert result["total_scanned"] == 60
     assert result["coverage"][0]["resolved"] == 45
+    assert json.loads(short.read_text())["outcome"] == "Succeeded"
     assert world.keys() == world.referenced | world.orphans
     phases = [line["phase"] for line in ended.logged if line["event"] == "progress"]
     assert phases.index("Listing") < phases.index("Reading") < phases.index("Joining")
@@ -170,26 +172,21 @@ def test_a_manifest_is_a_policy(world: World) -> None:
     assert world("operations", "-f", "policy.yaml", "--vault", str(world.vault), DATABASE_URL="").code == 0
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        ("run",),
-        ("plan",),
+def test_a_table_fits_in_eighty_columns(world: World) -> None:
+    for words in (
+        ("run", "--output", "table"),
+        ("plan", "--output", "table"),
         ("operations",),
         ("operations", "latest"),
         ("vault", "status"),
         ("explain", "avatars/001.jpg"),
         ("metrics",),
-    ],
-)
-def test_a_table_fits_in_eighty_columns(world: World, words: tuple[str, ...]) -> None:
-    assert world("run").code == 0
-    ended = world(*words, *(() if words == ("metrics",) else ("--output", "table")))
-    assert ended.code == 0, ended.err
-    lines = ended.out.splitlines()
-    assert lines
-    long = [line for line in lines if len(line) > 80 and str(world.vault) not in line]
-    assert long == []
+    ):
+        ended = world(*words)
+        assert ended.code == 0, ended.err
+        assert ended.out.strip()
+        long = [line for line in ended.out.splitlines() if len(line) > 80 and str(world.vault) not in line]
+        assert long == [], words
 
 
 def test_a_stopped_cycle_ends_with_143_and_the_next_one_carries_on(world: World) -> None:
@@ -214,6 +211,26 @@ def test_a_stopped_cycle_ends_with_143_and_the_next_one_carries_on(world: World)
     assert status["scopes"][0]["lock"] is None
 
     done = world("run", "--mode", "execute", "--set", "limits.max_delete_percent=100")
+    assert done.code == 0, done.err
+    assert world.keys() == world.referenced
+
+
+def test_a_second_signal_ends_at_once_and_the_next_cycle_recovers(world: World) -> None:
+    slow = ("--set", "requests_per_second=10", "--set", "canary_objects=5")
+    process = world.start("run", "--mode", "execute", *slow)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if any(f'"{phase}"' in line for phase in ("Verifying", "BackingUp", "Deleting")):
+            break
+    process.send_signal(signal.SIGTERM)
+    for line in process.stderr:
+        if "send the signal again" in line:
+            break
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+    assert process.returncode == -signal.SIGTERM
+    assert world.referenced <= world.keys()
+    done = world("run", "--mode", "execute")
     assert done.code == 0, done.err
     assert world.keys() == world.referenced
 

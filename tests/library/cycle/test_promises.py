@@ -15,7 +15,7 @@ from tests.testbed.services import Postgres, S3Server
 from s3gc import get_metrics, initialize_gc_state, shutdown_gc_state
 from s3gc.backup.restore import restore_operation
 from s3gc.config import S3GCConfig
-from s3gc.exceptions import ConfigurationError, LockedError, RefusedError
+from s3gc.exceptions import CDCError, ConfigurationError, LockedError, RefusedError
 from s3gc.results import Outcome, RestoreResult
 
 KEYS = [f"uploads/{number:03d}.bin" for number in range(40)]
@@ -241,6 +241,13 @@ async def test_execute_without_a_source_is_a_configuration_error_and_a_dry_run_k
         await world.run(world.config(**bare))
     result = await world.run(world.config(mode="dry_run", **bare))
     assert (result.unverifiable_count, result.verified_orphans) == (40, 0)
+
+
+async def test_change_capture_that_cannot_be_had_is_an_error_and_never_ignored(world: World) -> None:
+    await world.upload({"a.bin": b"1"})
+    with pytest.raises(CDCError, match="change capture"):
+        await world.run(world.config(cdc_backend="postgres", cdc_connection_url=world.dsn))
+    assert world.present() == {"a.bin": b"1"}
 
 
 async def test_two_cycles_at_once_are_one_cycle_and_a_clear_error(world: World) -> None:

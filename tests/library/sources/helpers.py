@@ -17,7 +17,9 @@ from s3gc.references.types import ReferenceRules, Source, SourcePreflight
 RULES = ReferenceRules(bucket="media")
 
 
-def config(url: str, *, table: str | None = None, columns: Any = (), where: str | None = None, **more: Any) -> SourceConfig:
+def config(
+    url: str, *, table: str | None = None, columns: Any = (), where: str | None = None, **more: Any
+) -> SourceConfig:
     tables = more.pop("tables", [])
     if table is not None:
         tables = [{"table": table, "columns": list(columns), "where": where}, *tables]

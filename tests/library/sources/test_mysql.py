@@ -6,9 +6,6 @@ import asyncio
 from urllib.parse import quote
 
 import pytest
-
-from s3gc.exceptions import AccessDeniedError, ConfigurationError, SourceError
-from s3gc.references.types import PrefixReference
 from tests.library.sources.helpers import (
     as_user,
     my,
@@ -21,6 +18,9 @@ from tests.library.sources.helpers import (
     source_of,
 )
 from tests.testbed.services import MariaDB
+
+from s3gc.exceptions import AccessDeniedError, ConfigurationError, SourceError
+from s3gc.references.types import PrefixReference
 
 
 @pytest.fixture
@@ -37,7 +37,11 @@ async def select_only(url: str, name: str) -> str:
 
 
 TYPES = [
-    ("varchar(80) character set utf8mb4", "'Größe/日本/🦀 100%.jpg\\n\\\\x'", ["Größe/日本/🦀 100%.jpg\n\\x"]),
+    (
+        "varchar(80) character set utf8mb4",
+        "'Größe/日本/🦀 100%.jpg\\n\\\\x'",
+        ["Größe/日本/🦀 100%.jpg\n\\x"],
+    ),
     ("char(20)", "'a.jpg'", ["a.jpg"]),
     ("longtext", "'a.jpg'", ["a.jpg"]),
     ("varchar(20) character set latin1", "'é.jpg'", ["é.jpg"]),
@@ -57,7 +61,9 @@ TYPES = [
 
 
 @pytest.mark.parametrize(("of", "literal", "expected"), TYPES, ids=[of for of, _, _ in TYPES])
-async def test_a_type_comes_out_as_text_or_bytes(url: str, of: str, literal: str, expected: list[object]) -> None:
+async def test_a_type_comes_out_as_text_or_bytes(
+    url: str, of: str, literal: str, expected: list[object]
+) -> None:
     await my(url, f"CREATE TABLE t (v {of})", f"INSERT INTO t VALUES ({literal}), (NULL)")
     assert await read_once(url, table="t", columns=["v"]) == {f"{database(url)}.t.v": expected}
 
@@ -74,7 +80,11 @@ async def test_utf8_that_was_stored_as_latin1_is_also_read_as_what_it_was(url: s
 
 @pytest.mark.parametrize("charset", ["ascii", "latin1", "latin2", "utf8mb3", "utf16", "sjis", "utf8mb4"])
 async def test_keys_beyond_a_column_s_charset_can_be_asked_for(url: str, charset: str) -> None:
-    await my(url, f"CREATE TABLE t (v varchar(40) character set {charset}, KEY (v))", "INSERT INTO t VALUES ('a.jpg')")
+    await my(
+        url,
+        f"CREATE TABLE t (v varchar(40) character set {charset}, KEY (v))",
+        "INSERT INTO t VALUES ('a.jpg')",
+    )
     if charset not in ("ascii", "latin1"):
         await my(url, f"INSERT INTO t VALUES ('{'Ł' if charset == 'latin2' else '本'}')")
     async with source_of(url, table="t", columns=[{"name": "v", "format": "key"}]) as source:
@@ -108,16 +118,20 @@ async def test_a_server_s_sql_select_limit_does_not_shorten_what_is_read(url: st
 async def test_where_queries_views_templates_and_names_of_every_shape(url: str) -> None:
     await my(
         url,
-        "CREATE TABLE `we``ird; drop` (`col \"x` varchar(20), id int, tenant char(4))",
+        'CREATE TABLE `we``ird; drop` (`col "x` varchar(20), id int, tenant char(4))',
         "INSERT INTO `we``ird; drop` VALUES ('k%s', 7, 'ab'), ('l', 8, NULL), (NULL, NULL, 'x')",
-        "CREATE VIEW v AS SELECT `col \"x` AS k FROM `we``ird; drop`",
+        'CREATE VIEW v AS SELECT `col "x` AS k FROM `we``ird; drop`',
     )
     found = await read_once(
         url,
         tables=[
             {"table": "we`ird; drop", "columns": ['COL "X'], "where": "`col \"x` like 'k%' # the first\n"},
             {"table": f"{database(url)}.v", "columns": ["k"]},
-            {"table": "we`ird; drop", "columns": [{"template": "t/{tenant}/{id:idpart}.png"}], "where": "id is not null"},
+            {
+                "table": "we`ird; drop",
+                "columns": [{"template": "t/{tenant}/{id:idpart}.png"}],
+                "where": "id is not null",
+            },
         ],
         queries=[{"name": "q", "sql": "select concat(id, '%'), 1 as one from `we``ird; drop` -- all\n;"}],
     )
@@ -125,18 +139,27 @@ async def test_where_queries_views_templates_and_names_of_every_shape(url: str) 
     assert found[f'{name}.we`ird; drop.col "x'] == ["k%s"]
     assert found[f"{name}.v.k"] == ["k%s", "l"]
     assert set(found[f"{name}.we`ird; drop:t/{{tenant}}/{{id:idpart}}.png"]) == {"t/ab/000/000/007.png", "t/"}
-    assert any(isinstance(v, PrefixReference) for v in found[f"{name}.we`ird; drop:t/{{tenant}}/{{id:idpart}}.png"])
+    assert any(
+        isinstance(v, PrefixReference) for v in found[f"{name}.we`ird; drop:t/{{tenant}}/{{id:idpart}}.png"]
+    )
     assert found["query q"] == ["7%", "8%"]
 
 
 async def test_all_problems_come_at_once_with_the_nearest_names(url: str) -> None:
-    await my(url, "CREATE TABLE users (id int, avatar_url text, shape point, doc json)", "INSERT INTO users (avatar_url) VALUES ('a')")
+    await my(
+        url,
+        "CREATE TABLE users (id int, avatar_url text, shape point, doc json)",
+        "INSERT INTO users (avatar_url) VALUES ('a')",
+    )
     with pytest.raises(ConfigurationError) as caught:
         await read_once(
             url,
             tables=[
                 {"table": "user", "columns": ["x"]},
-                {"table": "users", "columns": ["avatar", "shape", {"template": "{idd}.jpg"}, {"template": "{id}.png"}]},
+                {
+                    "table": "users",
+                    "columns": ["avatar", "shape", {"template": "{idd}.jpg"}, {"template": "{id}.png"}],
+                },
                 {"table": "users", "columns": ["id"], "where": "nope = 1"},
                 {"table": "users", "columns": ["id"], "where": "1=1); DELETE FROM users; -- "},
             ],
@@ -153,11 +176,13 @@ async def test_all_problems_come_at_once_with_the_nearest_names(url: str) -> Non
         "Unknown column 'nope' in 'WHERE'", "DELETE FROM users", "query 'q'", "query 'two'", "a name of its own", "no column 'avatar_ur'",
     ):  # fmt: skip
         assert any(part in error for error in errors), (part, errors)  # type: ignore[attr-defined]
-    assert len(errors) == 10, errors  # type: ignore[arg-type]
+    assert len(errors) == 11, errors  # type: ignore[arg-type]
     assert await my(url, "SELECT count(*) FROM users") == ((1,),)
 
 
-async def test_connecting_fails_with_a_sentence_and_never_shows_the_password(url: str, mariadb: MariaDB) -> None:
+async def test_connecting_fails_with_a_sentence_and_never_shows_the_password(
+    url: str, mariadb: MariaDB
+) -> None:
     bad = as_user(url, "root", quote("sésame/hidden@x", safe=""))
     with pytest.raises(ConfigurationError, match="refused user 'root'") as caught:
         await read_once(bad, table="t", columns=["v"])
@@ -186,7 +211,9 @@ async def test_a_missing_right_names_the_grant(url: str) -> None:
 
 async def test_one_snapshot_sees_a_row_that_moves_between_tables(url: str) -> None:
     await my(url, "CREATE TABLE a (k text)", "CREATE TABLE b (k text)", "INSERT INTO b VALUES ('moving')")
-    async with source_of(url, tables=[{"table": "a", "columns": ["k"]}, {"table": "b", "columns": ["k"]}]) as source:
+    async with source_of(
+        url, tables=[{"table": "a", "columns": ["k"]}, {"table": "b", "columns": ["k"]}]
+    ) as source:
         preflight = await source.preflight(execute=True)
         seen: list[object] = []
         async with source.snapshot() as snapshot:
@@ -217,7 +244,9 @@ async def test_exact_keys_are_compared_byte_by_byte_whatever_the_collation_says(
 
 
 async def test_many_keys_are_asked_for_in_portions(url: str) -> None:
-    await my(url, "CREATE TABLE t (k varchar(50))", "INSERT INTO t SELECT concat('k', seq) FROM seq_1_to_60000")
+    await my(
+        url, "CREATE TABLE t (k varchar(50))", "INSERT INTO t SELECT concat('k', seq) FROM seq_1_to_60000"
+    )
     async with source_of(url, table="t", columns=[{"name": "k", "format": "key"}]) as source:
         found = await source.referenced([f"k{i}" for i in range(0, 120_000, 3)])
     assert len(found) == 20_000
@@ -280,7 +309,9 @@ async def test_the_barrier_waits_for_a_prepared_xa_transaction(url: str) -> None
     await my(url, "CREATE TABLE t (k text)")
     name = "xa_" + database(url)
     writer = await my_connection(url)
-    await my_run(writer, f"XA START '{name}'", "INSERT INTO t VALUES ('y')", f"XA END '{name}'", f"XA PREPARE '{name}'")
+    await my_run(
+        writer, f"XA START '{name}'", "INSERT INTO t VALUES ('y')", f"XA END '{name}'", f"XA PREPARE '{name}'"
+    )
     writer.close()
     await asyncio.sleep(0.5)
     async with source_of(url, table="t", columns=["k"]) as source:
@@ -289,7 +320,9 @@ async def test_the_barrier_waits_for_a_prepared_xa_transaction(url: str) -> None
         assert (await source.barrier(5)).passed
 
 
-async def test_without_process_and_without_an_index_no_barrier_is_claimed_and_the_grant_is_named(url: str) -> None:
+async def test_without_process_and_without_an_index_no_barrier_is_claimed_and_the_grant_is_named(
+    url: str,
+) -> None:
     await my(url, "CREATE TABLE t (k varchar(50), i varchar(50), KEY (i))")
     role = await select_only(url, "s3gc_reader")
     for columns, why in (
@@ -307,7 +340,9 @@ async def test_without_process_and_without_an_index_no_barrier_is_claimed_and_th
         assert (await source.preflight(execute=True)).barrier == ""
 
 
-async def test_with_select_only_an_indexed_key_is_asked_for_under_a_share_lock_that_waits_for_writes_in_flight(url: str) -> None:
+async def test_with_select_only_an_indexed_key_is_asked_for_under_a_share_lock_that_waits_for_writes_in_flight(
+    url: str,
+) -> None:
     await my(url, "CREATE TABLE t (id int primary key auto_increment, k varchar(50), KEY (k))",
              "INSERT INTO t (k) SELECT concat('k', seq) FROM seq_1_to_2000")  # fmt: skip
     role = await select_only(url, "s3gc_reader")
@@ -359,7 +394,12 @@ async def test_another_server_behind_the_same_address_is_noticed(url: str) -> No
         preflight = await source.preflight(execute=True)
         await my(url, "SET GLOBAL server_id = 4711")  # as if a proxy had chosen another one
         try:
-            for call in (source.fingerprint(), source.referenced(["a"]), source.barrier(1), read(source, preflight)):
+            for call in (
+                source.fingerprint(),
+                source.referenced(["a"]),
+                source.barrier(1),
+                read(source, preflight),
+            ):
                 with pytest.raises(SourceError, match="another server"):
                     await call
         finally:
@@ -387,7 +427,9 @@ async def test_the_fingerprint_changes_with_the_schema_and_not_with_data(url: st
 
 
 async def test_a_server_that_dies_half_way_is_an_error_and_no_short_read(url: str) -> None:
-    await my(url, "CREATE TABLE t (k varchar(100))", "INSERT INTO t SELECT repeat('k', 90) FROM seq_1_to_300000")
+    await my(
+        url, "CREATE TABLE t (k varchar(100))", "INSERT INTO t SELECT repeat('k', 90) FROM seq_1_to_300000"
+    )
     async with source_of(url, table="t", columns=["k"]) as source:
         preflight = await source.preflight(execute=True)
         seen = 0
@@ -410,7 +452,9 @@ async def test_a_cancelled_reader_leaves_no_session_on_the_server(url: str) -> N
     slow = "select a.k from t a, t b, t c where a.k + b.k + c.k = -1"
 
     async def sessions() -> int:
-        ((count,),) = await my(url, "SELECT count(*) FROM information_schema.processlist WHERE user = 's3gc_cancelled'")
+        ((count,),) = await my(
+            url, "SELECT count(*) FROM information_schema.processlist WHERE user = 's3gc_cancelled'"
+        )
         return int(count)
 
     async with source_of(role, queries=[{"name": "slow", "sql": slow}]) as source:
@@ -427,7 +471,9 @@ async def test_a_cancelled_reader_leaves_no_session_on_the_server(url: str) -> N
 
 
 async def test_a_slow_consumer_does_not_fill_the_memory(url: str) -> None:
-    await my(url, "CREATE TABLE t (k varchar(1000))", "INSERT INTO t SELECT repeat('k', 1000) FROM seq_1_to_100000")
+    await my(
+        url, "CREATE TABLE t (k varchar(1000))", "INSERT INTO t SELECT repeat('k', 1000) FROM seq_1_to_100000"
+    )
     async with source_of(url, table="t", columns=["k"]) as source:
         preflight = await source.preflight(execute=True)
         async with source.snapshot() as snapshot:

@@ -6,11 +6,11 @@ import uuid
 
 import asyncpg
 import pytest
+from tests.library.sources.helpers import pg, read, read_once, source_of
+from tests.testbed.services import Postgres
 
 from s3gc.exceptions import ConfigurationError
 from s3gc.references.types import PrefixReference
-from tests.library.sources.helpers import pg, read, read_once, source_of
-from tests.testbed.services import Postgres
 
 NASTY = [
     "plain.jpg",
@@ -24,7 +24,7 @@ NASTY = [
     "\b\f\v",
     "Größe/日本語/🦀.jpg",
     "unit\x1fseparator\x85next\u2028line",
-    'quote"s and \'s',
+    "quote\"s and 's",
     "x" * 300_000,
 ]
 
@@ -69,11 +69,15 @@ TYPES = [
 
 
 @pytest.mark.parametrize(("of", "literal", "expected"), TYPES, ids=[of for of, _, _ in TYPES])
-async def test_a_type_comes_out_as_text_or_bytes(url: str, of: str, literal: str, expected: list[object]) -> None:
+async def test_a_type_comes_out_as_text_or_bytes(
+    url: str, of: str, literal: str, expected: list[object]
+) -> None:
     await pg(
         url,
         "CREATE TYPE color AS ENUM ('red')",
-        "CREATE DOMAIN path_ AS text; CREATE DOMAIN path AS path_ CHECK (value <> '')" if of == "path" else "SELECT 1",
+        "CREATE DOMAIN path_ AS text; CREATE DOMAIN path AS path_ CHECK (value <> '')"
+        if of == "path"
+        else "SELECT 1",
         "CREATE DOMAIN blob AS bytea",
         "CREATE TYPE pair AS (a text, b text)",
         f"CREATE TABLE t (v {of if of != 'path' else 'public.path'})",
@@ -83,7 +87,11 @@ async def test_a_type_comes_out_as_text_or_bytes(url: str, of: str, literal: str
 
 
 async def test_an_array_of_keys_yields_each_element_as_a_key(url: str) -> None:
-    await pg(url, "CREATE TABLE t (v text[])", "INSERT INTO t VALUES (ARRAY['a,b.jpg', 'c.jpg']), (ARRAY['d', NULL]), (NULL), ('{}')")
+    await pg(
+        url,
+        "CREATE TABLE t (v text[])",
+        "INSERT INTO t VALUES (ARRAY['a,b.jpg', 'c.jpg']), (ARRAY['d', NULL]), (NULL), ('{}')",
+    )
     found = await read_once(url, table="t", columns=[{"name": "v", "format": "key"}])
     assert found == {"public.t.v": ["a,b.jpg", "c.jpg", "d"]}
 
@@ -116,7 +124,10 @@ async def test_a_query_yields_its_first_column_and_writes_nothing(url: str) -> N
         "CREATE FUNCTION sneak() RETURNS text LANGUAGE sql AS $$ INSERT INTO t VALUES (9, 'z') RETURNING k $$",
     )
     queries = [
-        {"name": "keys", "sql": "with x as (select k, id from t) select k, id, id, 1, 1 from x order by x.id desc; "},
+        {
+            "name": "keys",
+            "sql": "with x as (select k, id from t) select k, id, id, 1, 1 from x order by x.id desc; ",
+        },
         {"name": "bytes", "sql": "select b from t -- comment"},
         {"name": "constant", "sql": "values ('x'), (null)"},
     ]
@@ -152,8 +163,15 @@ async def test_a_template_composes_keys_and_makes_a_prefix_of_a_null_part(url: s
         "avatars/cd/000/000/008/",
         f"avatars/ab/000/000/007/{some.hex.upper()}.jpg",
     }
-    assert {value for value in found[first] if isinstance(value, PrefixReference)} == {"avatars/", "avatars/cd/000/000/008/"}
-    assert set(found["public.users:{{x}}/{id}/{file:basename|lower}"]) == {"{x}/7/pic\\ture.jpg", "{x}/8/a\tb", "{x}/9/"}
+    assert {value for value in found[first] if isinstance(value, PrefixReference)} == {
+        "avatars/",
+        "avatars/cd/000/000/008/",
+    }
+    assert set(found["public.users:{{x}}/{id}/{file:basename|lower}"]) == {
+        "{x}/7/pic\\ture.jpg",
+        "{x}/8/a\tb",
+        "{x}/9/",
+    }
     assert set(found["public.users:r/{raw}"]) == {"r/zz", "r/yy", "r/"}
 
 
@@ -162,7 +180,9 @@ async def test_a_template_that_would_reference_everything_is_refused_with_column
     columns = [{"template": "/{id}.jpg"}]
     with pytest.raises(ConfigurationError, match=r"column 'id' is NULL in 2 rows"):
         await read_once(url, table="users", columns=columns)
-    assert await read_once(url, table="users", columns=columns, where="id is not null") == {"public.users:/{id}.jpg": ["/1.jpg"]}
+    assert await read_once(url, table="users", columns=columns, where="id is not null") == {
+        "public.users:/{id}.jpg": ["/1.jpg"]
+    }
 
 
 async def test_a_template_checked_before_a_null_appeared_refuses_while_it_reads(url: str) -> None:
@@ -189,9 +209,19 @@ async def test_relations_of_every_kind_are_read(url: str) -> None:
         "CREATE FOREIGN TABLE f (k text) SERVER files OPTIONS (program 'echo from-afar')",
         "CREATE UNLOGGED TABLE u (k text)", "INSERT INTO u VALUES ('u')",
     )  # fmt: skip
-    expected = {"t": ["a", "b"], "t_1": ["a"], "v": ["a", "b"], "m": ["a", "b"], "parent": ["c", "p"], "f": ["from-afar"], "u": ["u"]}
+    expected = {
+        "t": ["a", "b"],
+        "t_1": ["a"],
+        "v": ["a", "b"],
+        "m": ["a", "b"],
+        "parent": ["c", "p"],
+        "f": ["from-afar"],
+        "u": ["u"],
+    }
     tables = [{"table": name, "columns": ["k"]} for name in expected]
-    assert await read_once(url, tables=tables) == {f"public.{name}.k": values for name, values in expected.items()}
+    assert await read_once(url, tables=tables) == {
+        f"public.{name}.k": values for name, values in expected.items()
+    }
 
 
 async def test_names_of_every_shape_are_found_and_quoted(url: str) -> None:
@@ -222,8 +252,12 @@ async def test_names_of_every_shape_are_found_and_quoted(url: str) -> None:
 
 
 async def test_a_name_that_could_be_two_tables_must_be_written_with_quotes(url: str) -> None:
-    await pg(url, 'CREATE TABLE "Users" (k text)', "CREATE TABLE users (k text)", "INSERT INTO users VALUES ('x')")
-    with pytest.raises(ConfigurationError, match=r"""'Users' could be "public"\."Users" or "public"\."users\""""):
+    await pg(
+        url, 'CREATE TABLE "Users" (k text)', "CREATE TABLE users (k text)", "INSERT INTO users VALUES ('x')"
+    )
+    with pytest.raises(
+        ConfigurationError, match=r"""'Users' could be "public"\."Users" or "public"\."users\""""
+    ):
         await read_once(url, table="Users", columns=["k"])
     assert await read_once(url, table='"users"', columns=["k"]) == {"public.users.k": ["x"]}
     assert await read_once(url, table="users", columns=["k"]) == {"public.users.k": ["x"]}
@@ -242,7 +276,10 @@ async def test_the_role_s_search_path_decides_what_an_unqualified_name_means(url
 
 async def test_a_database_in_sql_ascii_yields_its_bytes(postgres: Postgres) -> None:
     name = "ascii_" + uuid.uuid4().hex
-    await pg(postgres.url, f"CREATE DATABASE {name} ENCODING 'SQL_ASCII' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
+    await pg(
+        postgres.url,
+        f"CREATE DATABASE {name} ENCODING 'SQL_ASCII' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'",
+    )
     postgres.made.append(name)
     url = postgres.dsn(name)
     await pg(url, "CREATE TABLE t (k text)", "INSERT INTO t VALUES (E'caf\\351.jpg'), ('ok')")

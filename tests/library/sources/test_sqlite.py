@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.library.sources.helpers import read, read_once, samples, source_of
 
 from s3gc.exceptions import ConfigurationError, SourceError
 from s3gc.references.types import PrefixReference
-from tests.library.sources.helpers import read, read_once, samples, source_of
 
 
 @pytest.fixture
@@ -36,7 +36,9 @@ def url(path: Path) -> str:
 
 async def test_every_storage_class_comes_out_as_text_or_bytes(db: sqlite3.Connection, url: str) -> None:
     db.execute("CREATE TABLE t (v)")
-    db.executemany("INSERT INTO t VALUES (?)", [("a.jpg",), (b"\xff\x00",), (7,), (1.5,), (None,), ("",), ("tab\tnl\n",)])
+    db.executemany(
+        "INSERT INTO t VALUES (?)", [("a.jpg",), (b"\xff\x00",), (7,), (1.5,), (None,), ("",), ("tab\tnl\n",)]
+    )
     db.execute("INSERT INTO t VALUES (CAST(x'636166e9' AS TEXT))")
     found = (await read_once(url, table="t", columns=["v"]))["main.t.v"]
     assert set(found) == {"a.jpg", b"\xff\x00", "7", "1.5", "", "tab\tnl\n", "caf\udce9"}
@@ -54,7 +56,9 @@ async def test_relative_absolute_and_percent_encoded_paths_are_understood(
         assert await read_once(url, table="t", columns=["v"]) == {"main.t.v": ["x"]}
 
 
-async def test_a_missing_file_is_an_error_with_the_nearest_name_and_is_never_made(db: sqlite3.Connection, path: Path) -> None:
+async def test_a_missing_file_is_an_error_with_the_nearest_name_and_is_never_made(
+    db: sqlite3.Connection, path: Path
+) -> None:
     missing = path.with_name("app_data.db")
     with pytest.raises(ConfigurationError, match="no such file; did you mean 'app data.db'"):
         await read_once(f"sqlite:///{missing}", table="t", columns=["v"])
@@ -77,7 +81,10 @@ async def test_all_problems_come_at_once_with_the_nearest_names(db: sqlite3.Conn
             url,
             tables=[
                 {"table": "user", "columns": ["x"]},
-                {"table": "users", "columns": ["avatar", {"template": "{idd}.jpg"}, {"template": "{id:shout}"}]},
+                {
+                    "table": "users",
+                    "columns": ["avatar", {"template": "{idd}.jpg"}, {"template": "{id:shout}"}],
+                },
                 {"table": "users", "columns": ["id"], "where": "nope = 1"},
                 {"table": "users", "columns": ["id"], "where": "1); DELETE FROM users; --"},
             ],
@@ -94,7 +101,9 @@ async def test_all_problems_come_at_once_with_the_nearest_names(db: sqlite3.Conn
     assert db.execute("SELECT count(*) FROM sqlite_master").fetchone() == (1,)
 
 
-async def test_names_are_quoted_and_a_column_dropped_meanwhile_never_reads_as_its_name(db: sqlite3.Connection, url: str) -> None:
+async def test_names_are_quoted_and_a_column_dropped_meanwhile_never_reads_as_its_name(
+    db: sqlite3.Connection, url: str
+) -> None:
     db.execute('CREATE TABLE "we""ird; drop" ("col ""x" TEXT, y TEXT)')
     db.execute("INSERT INTO \"we\"\"ird; drop\" VALUES ('k', 'l')")
     async with source_of(url, table='we"ird; drop', columns=['COL "X']) as source:
@@ -126,7 +135,9 @@ async def test_queries_views_where_and_templates(db: sqlite3.Connection, url: st
     assert found["query q"] == ["x.jpg", "y.jpg"]
 
 
-async def test_a_template_that_would_reference_everything_is_refused(db: sqlite3.Connection, url: str) -> None:
+async def test_a_template_that_would_reference_everything_is_refused(
+    db: sqlite3.Connection, url: str
+) -> None:
     db.execute("CREATE TABLE u (id INTEGER)")
     db.execute("INSERT INTO u VALUES (1), (NULL)")
     with pytest.raises(ConfigurationError, match="column 'id' is NULL in 1 row,"):
@@ -137,7 +148,9 @@ async def test_one_snapshot_sees_a_row_that_moves_between_tables(db: sqlite3.Con
     db.execute("CREATE TABLE a (k)")
     db.execute("CREATE TABLE b (k)")
     db.execute("INSERT INTO b VALUES ('moving')")
-    async with source_of(url, tables=[{"table": "a", "columns": ["k"]}, {"table": "b", "columns": ["k"]}]) as source:
+    async with source_of(
+        url, tables=[{"table": "a", "columns": ["k"]}, {"table": "b", "columns": ["k"]}]
+    ) as source:
         preflight = await source.preflight(execute=True)
         seen = []
         async with source.snapshot() as snapshot:
@@ -153,18 +166,39 @@ async def test_exact_keys_are_asked_for_as_text_blob_and_number(db: sqlite3.Conn
     db.execute("CREATE TABLE t (k TEXT COLLATE NOCASE, n INTEGER)")
     db.executemany(
         "INSERT INTO t VALUES (?, ?)",
-        [("a.jpg", 1), ("/b.jpg", 2), ("C.JPG", 3), (b"blob.jpg", 4), (bytes.fromhex("00ff"), 5), ("gone", 6)],
+        [
+            ("a.jpg", 1),
+            ("/b.jpg", 2),
+            ("C.JPG", 3),
+            (b"blob.jpg", 4),
+            (bytes.fromhex("00ff"), 5),
+            ("gone", 6),
+        ],
     )
     columns = [{"name": "k", "format": "key", "keyPrefixes": ["media/"]}, {"name": "n", "format": "key"}]
     async with source_of(url, table="t", columns=columns, where="n <> 6") as source:
         assert (await source.preflight(execute=True)).can_query
-        asked = ["a.jpg", "b.jpg", "c.jpg", "blob.jpg", "00ff", "gone", "7", "4", "media/a.jpg", "media/b.jpg", "medi"]
+        asked = [
+            "a.jpg",
+            "b.jpg",
+            "c.jpg",
+            "blob.jpg",
+            "00ff",
+            "gone",
+            "7",
+            "4",
+            "media/a.jpg",
+            "media/b.jpg",
+            "medi",
+        ]
         found = await source.referenced(asked)
     assert set(found) == {"a.jpg", "b.jpg", "blob.jpg", "00ff", "4", "media/a.jpg", "media/b.jpg"}
     assert found["4"] == "main.t.n"
 
 
-async def test_a_source_with_another_format_says_why_it_cannot_be_asked(db: sqlite3.Connection, url: str) -> None:
+async def test_a_source_with_another_format_says_why_it_cannot_be_asked(
+    db: sqlite3.Connection, url: str
+) -> None:
     db.execute("CREATE TABLE t (k TEXT)")
     async with source_of(url, table="t", columns=["k"]) as source:
         preflight = await source.preflight(execute=True)
@@ -174,7 +208,9 @@ async def test_a_source_with_another_format_says_why_it_cannot_be_asked(db: sqli
             await source.referenced(["a"])
 
 
-async def test_the_barrier_waits_for_an_open_writer_and_not_for_a_reader(db: sqlite3.Connection, url: str, path: Path) -> None:
+async def test_the_barrier_waits_for_an_open_writer_and_not_for_a_reader(
+    db: sqlite3.Connection, url: str, path: Path
+) -> None:
     db.execute("CREATE TABLE t (k TEXT)")
     reader = sqlite3.connect(path, isolation_level=None)
     reader.execute("BEGIN")
@@ -213,7 +249,9 @@ async def test_where_the_lock_cannot_be_had_no_barrier_is_claimed(
     assert "cannot write" in preflight.barrier_missing
 
 
-async def test_the_fingerprint_changes_with_the_schema_and_not_with_data(db: sqlite3.Connection, url: str) -> None:
+async def test_the_fingerprint_changes_with_the_schema_and_not_with_data(
+    db: sqlite3.Connection, url: str
+) -> None:
     db.execute("CREATE TABLE t (k TEXT)")
     db.execute("CREATE TABLE t_new (k TEXT)")
     db.execute("CREATE TABLE other (k TEXT)")
@@ -242,10 +280,16 @@ async def test_undeclared_columns_are_sampled_newest_rows_included(db: sqlite3.C
     db.execute("INSERT INTO t (k, late, secret) VALUES ('k', 'new/one.jpg', 's')")
     async with source_of(url, table="t", columns=["k"], ignore_columns=["t.secret"]) as source:
         await source.preflight(execute=False)
-        assert await samples(source, 100) == {"main.t.late": ["new/one.jpg"], "main.w.id": ["1"], "main.w.doc": [b"\x00\xff"]}
+        assert await samples(source, 100) == {
+            "main.t.late": ["new/one.jpg"],
+            "main.w.id": ["1"],
+            "main.w.doc": [b"\x00\xff"],
+        }
 
 
-async def test_a_damaged_file_is_an_error_and_no_short_read(db: sqlite3.Connection, url: str, path: Path) -> None:
+async def test_a_damaged_file_is_an_error_and_no_short_read(
+    db: sqlite3.Connection, url: str, path: Path
+) -> None:
     db.execute("PRAGMA journal_mode=DELETE")
     db.execute("CREATE TABLE t (k TEXT)")
     db.executemany("INSERT INTO t VALUES (?)", [("k" * 500,) for _ in range(5000)])
@@ -259,7 +303,9 @@ async def test_a_damaged_file_is_an_error_and_no_short_read(db: sqlite3.Connecti
             await read(source, preflight)
 
 
-async def test_a_column_left_half_way_and_a_cancelled_reader_leave_nothing_behind(db: sqlite3.Connection, url: str) -> None:
+async def test_a_column_left_half_way_and_a_cancelled_reader_leave_nothing_behind(
+    db: sqlite3.Connection, url: str
+) -> None:
     db.execute("CREATE TABLE t (k TEXT)")
     db.executemany("INSERT INTO t VALUES (?)", [(f"k{i}",) for i in range(20000)])
     slow = "select a.k from t a, t b where a.k || b.k = 'nothing'"

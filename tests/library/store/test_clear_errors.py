@@ -54,7 +54,7 @@ async def test_unknown_bucket_names_the_endpoint(s3: S3Server, open_bucket: Open
 async def test_no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(ConfigurationError, match="no usable credentials.*S3GC_BUCKET_AWS_"):  # noqa: RUF043
+    with pytest.raises(ConfigurationError, match="no usable credentials.*S3GC_BUCKET_AWS_"):
         await Bucket.open("b-ucket", endpoint_url="http://127.0.0.1:1")
 
 
@@ -290,14 +290,14 @@ async def test_tls_that_is_not_trusted_is_said_and_a_ca_bundle_makes_it_so(
     context.load_cert_chain(certificate, key)
     async with start_stub(["k"], tls=context) as stub:
         bucket = await open_bucket(stub)
-        with pytest.raises(ConfigurationError, match="No trusted TLS connection.*self.signed.*AWS_CA_BUNDLE"):  # noqa: RUF043
+        with pytest.raises(ConfigurationError, match="No trusted TLS connection.*self.signed.*AWS_CA_BUNDLE"):
             await bucket.server_time()
         assert stub.requests == []
         monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate))
         bucket = await open_bucket(stub)
         await bucket.server_time()
         monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "missing.pem"))
-        with pytest.raises(ConfigurationError, match="CA bundle.*missing.pem"):  # noqa: RUF043
+        with pytest.raises(ConfigurationError, match="CA bundle.*missing.pem"):
             await open_bucket(stub)
 
 

@@ -240,7 +240,7 @@ async def test_failures_of_the_store_are_vault_errors_that_say_where(monkeypatch
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
     async with start_stub() as stub:
-        with pytest.raises(VaultError, match="'s3://other-one/v' cannot be used.*does not exist"):  # noqa: RUF043
+        with pytest.raises(VaultError, match="'s3://other-one/v' cannot be used.*does not exist"):
             await open_storage("s3://other-one/v", endpoint_url=stub.endpoint, retry=FAST)
         with pytest.raises(VaultError, match="does not exist"):
             await open_storage("s3://other-one/v", endpoint_url=stub.endpoint, retry=FAST, create=False)

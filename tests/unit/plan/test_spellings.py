@@ -77,7 +77,22 @@ def test_declared_hosts_are_buckets_endpoints_bases_and_foreign_ones() -> None:
 
 SEGMENTS = st.one_of(
     st.text(st.sampled_from("abcdefghijklmnopqrstuvwxyzABCZ0123456789_.-"), min_size=1, max_size=12),
-    st.sampled_from(["img", "files", "uploads", "cdn.example.com", "a.jpg", "..", ".", "plain", "w_300"]),
+    st.sampled_from(
+        [
+            "img",
+            "files",
+            "uploads",
+            "cdn.example.com",
+            "a.jpg",
+            "..",
+            ".",
+            "plain",
+            "w_300",
+            "300x200",
+            "my-bucket",
+            "other",
+        ]
+    ),
     st.binary(min_size=5, max_size=16).map(lambda data: base64.urlsafe_b64encode(data).decode().rstrip("=")),
     st.sampled_from(["s3://my-bucket/k/a.jpg", "k/a.jpg", '{"key":"k"}', "héllo/wörld.jpg", "://x"]).map(
         lambda text: base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
@@ -86,10 +101,44 @@ SEGMENTS = st.one_of(
     st.uuids().map(lambda value: value.hex),
     st.binary(min_size=16, max_size=32).map(bytes.hex),
 )
-PATHS = st.one_of(SEGMENTS, st.lists(SEGMENTS, min_size=1, max_size=4).map("/".join))
+HOSTS = st.sampled_from(
+    [
+        "cdn.example.com",
+        "CDN.Example.com:8080",
+        "minio",
+        "minio:9000",
+        "my-bucket.minio",
+        "my-bucket.s3.amazonaws.com",
+        "my-bucket.s3.eu-west-1.amazonaws.com",
+        "my-bucket.s3-accelerate.dualstack.amazonaws.com",
+        "my-bucket.more.s3.amazonaws.com",
+        "my-bucket.bucket.vpce-1a-2b.s3.us-east-1.vpce.amazonaws.com",
+        "name-123.s3-accesspoint.us-east-1.amazonaws.com",
+        "my-bucket.s3express-use1-az4.us-east-1.amazonaws.com",
+        "s3.amazonaws.com",
+        "s3.eu-west-1.amazonaws.com",
+        "other.s3.amazonaws.com",
+        "www.gravatar.com",
+        "anything.example",
+        "localhost",
+        "a.b.",
+    ]
+)
+JOINED = st.lists(SEGMENTS, min_size=1, max_size=7).map("/".join)
+PATHS = st.one_of(
+    SEGMENTS,
+    JOINED,
+    st.tuples(
+        st.sampled_from(["http", "https", "s3"]), HOSTS, st.sampled_from(["", "/my-bucket", "/img"]), JOINED
+    ).map(lambda parts: f"{parts[0]}://{parts[1]}{parts[2]}/{parts[3]}"),
+)
 RULES = st.builds(
     ReferenceRules,
     bucket=st.just("my-bucket"),
+    endpoint_hosts=st.sampled_from(
+        [frozenset(), frozenset({"minio"}), frozenset({"minio", "my-bucket.minio"})]
+    ),
+    foreign_hosts=st.sampled_from([frozenset(), frozenset({"www.gravatar.com", "cdn.example.com"})]),
     base_urls=st.sampled_from(
         [
             (),
@@ -135,3 +184,13 @@ def test_ordinary_paths_are_settled() -> None:
     condition = settled("value", ReferenceFormat.AUTO, ReferenceRules(bucket="my-bucket"))
     ((count,),) = duckdb.sql(f"SELECT count(*) FROM (VALUES {listed}) t(value) WHERE {condition}").fetchall()
     assert count > 0.95 * len(plain)
+
+
+def test_ordinary_addresses_are_settled() -> None:
+    digests = [hashlib.md5(str(number).encode()).hexdigest() for number in range(300)]
+    hosts = ["my-bucket.s3.eu-west-1.amazonaws.com", "s3.amazonaws.com/my-bucket", "cdn.example.com/img"]
+    plain = [f"https://{host}/uploads/2024/{digest}.jpg" for host in hosts for digest in digests]
+    listed = ", ".join(f"({quoted(value)})" for value in plain)
+    condition = settled("value", ReferenceFormat.AUTO, ReferenceRules(bucket="my-bucket"))
+    ((count,),) = duckdb.sql(f"SELECT count(*) FROM (VALUES {listed}) t(value) WHERE {condition}").fetchall()
+    assert count > 0.9 * len(plain)

@@ -53,11 +53,11 @@ class MySQLSource:
     dialect = "mysql"
 
     def __init__(self, config: SourceConfig, rules: ReferenceRules) -> None:
+        self._address = parse_url(config.connection_url, config.name)
         self.name = config.name
         self.location = config.location
         self._config = config
         self._rules = rules
-        self._address = parse_url(config.connection_url, config.name)
         self._server = MySQL(self._address, config.name)
         self._ignored = IgnoredColumns(config.ignore_columns, DIALECT)
         self._plan: Plan | None = None

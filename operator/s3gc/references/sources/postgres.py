@@ -49,11 +49,11 @@ class PostgresSource:
     dialect = "postgresql"
 
     def __init__(self, config: SourceConfig, rules: ReferenceRules) -> None:
+        self._database = Postgres(parse_url(config.connection_url, config.name), config.name)
         self.name = config.name
         self.location = config.location
         self._config = config
         self._rules = rules
-        self._database = Postgres(parse_url(config.connection_url, config.name), config.name)
         self._ignored = IgnoredColumns(config.ignore_columns, DIALECT)
         self._plan: Plan | None = None
         # False: the server raises where a policy would hide rows. Only a dry run, having warned, reads around it.
@@ -158,6 +158,17 @@ class PostgresSource:
             raise SourceError(f"source {self.name!r} has no plan to read by")
         return self._plan
 
+    async def _same_kind(self, connection: asyncpg.Connection, plan: Plan) -> None:
+        """Raise SourceError when a replica answers where the primary was checked: a proxy, or several hosts in the
+        URL, may lead elsewhere each time, and a replica does not have yet what was just committed."""
+        if not plan.facts.in_recovery and await connection.fetchval(
+            "SELECT pg_is_in_recovery()", timeout=CATALOG_SECONDS
+        ):
+            raise SourceError(
+                f"source {self.name!r} ({self.location}): a replica answers now; give the primary's own address "
+                "(target_session_attrs=read-write where the URL has several hosts)"
+            )
+
     @contextlib.asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Snapshot]:
         """One REPEATABLE READ transaction for all columns. Read them one after the other."""
@@ -167,6 +178,7 @@ class PostgresSource:
                 connection = await stack.enter_async_context(
                     self._database.reading(row_security=self._row_security)
                 )
+                await self._same_kind(connection, plan)
             view = PostgresSnapshot(self._database, connection, plan)
             stack.push_async_callback(view.close)
             yield view
@@ -179,6 +191,7 @@ class PostgresSource:
         found: dict[str, str] = {}
         with self._database.translated("asking for keys"):
             async with self._database.reading(row_security=self._row_security) as connection:
+                await self._same_kind(connection, plan)
                 for item in plan.items:
                     wanted = key_spellings(keys, item.spec.rules)
                     for asked, names in _askable(item, wanted):

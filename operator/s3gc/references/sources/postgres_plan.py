@@ -56,7 +56,7 @@ class Plan:
     queries: tuple[str, ...]
     declared: frozenset[tuple[int, str]]  # (relation, column) read as a column of its own
     catalog: dict[tuple[str, str], Relation]
-    copy_encoding: str
+    facts: Facts
 
     @property
     def columns(self) -> tuple[ColumnSpec, ...]:
@@ -93,7 +93,7 @@ async def make_plan(
         queries=tuple(one_statement(query.sql) for query in config.queries),
         declared=frozenset(builder.declared),
         catalog=catalog,
-        copy_encoding=facts.copy_encoding,
+        facts=facts,
     )
 
 

@@ -36,7 +36,7 @@ class PostgresSnapshot:
             batch=batch,
             idle_seconds=IDLE_SECONDS,
             what=item.spec.label,
-            encoding=self._plan.copy_encoding,
+            encoding=self._plan.facts.copy_encoding,
         )
         self._streams.add(rows)
         empty = 0

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import asyncpg
 
+from s3gc.exceptions import SourceError
 from s3gc.references.sources.planning import bounded, single_line
 from s3gc.references.sources.postgres_session import CATALOG_SECONDS
 from s3gc.references.types import BarrierResult
@@ -62,6 +63,7 @@ async def fingerprint(connection: asyncpg.Connection, oids: Sequence[int], queri
 # visible: locks are released after that. SHARE UPDATE EXCLUSIVE on a partitioned parent is ATTACH PARTITION, which
 # brings rows in; on a plain table it would be a VACUUM. Weaker locks write nothing.
 _WRITERS = """
+SELECT pg_is_in_recovery() AS in_recovery, w.* FROM (SELECT 1) one LEFT JOIN (
 SELECT l.virtualtransaction AS id, l.pid, array_agg(DISTINCT c.relname::text) AS tables
 FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_class c ON c.oid = l.relation
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -73,6 +75,7 @@ WHERE l.locktype = 'relation' AND l.granted
   AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)'
   AND ($1::oid[] IS NULL OR l.relation = ANY($1::oid[]))
 GROUP BY 1, 2
+) w ON true
 """
 
 
@@ -89,7 +92,11 @@ async def wait_for_writers(
     pending: set[str] | None = None
     pause = 0.01
     while True:
-        rows = {row["id"]: row for row in await connection.fetch(_WRITERS, watched, timeout=CATALOG_SECONDS)}
+        answer = await connection.fetch(_WRITERS, watched, timeout=CATALOG_SECONDS)
+        if answer[0]["in_recovery"]:
+            # It knows nothing of the primary's locks, and would let everything pass.
+            raise SourceError("a replica was asked who is writing; give the primary's own address")
+        rows = {row["id"]: row for row in answer if row["id"] is not None}
         if pending is None:
             pending = set(rows)
         elif pending - rows.keys():

@@ -48,11 +48,11 @@ class SQLiteSource:
     dialect = "sqlite"
 
     def __init__(self, config: SourceConfig, rules: ReferenceRules) -> None:
+        self._file = SQLite(config.connection_url, config.name)
         self.name = config.name
         self.location = config.location
         self._config = config
         self._rules = rules
-        self._file = SQLite(config.connection_url, config.name)
         self._ignored = IgnoredColumns(config.ignore_columns, DIALECT)
         self._plan: Plan | None = None
 
