@@ -141,10 +141,10 @@ def _signals() -> Iterator[list[int]]:
 
     def stop(number: int) -> None:
         received.append(number)
-        log.warning("stopping after the group under way; send the signal again to end at once")
         for each in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(each)
             signal.signal(each, signal.SIG_DFL)  # the second one is the system's to deliver
+        log.warning("stopping after the group under way; send the signal again to end at once")
         if task is not None:
             task.cancel()
 
