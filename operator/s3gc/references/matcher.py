@@ -17,7 +17,7 @@ from s3gc.config import ReferenceFormat
 from s3gc.references.anchors import Anchors
 from s3gc.references.derivatives import derived_keys, splits
 from s3gc.references.encodings import texts_of
-from s3gc.references.paths import BLANKS
+from s3gc.references.paths import BLANKS, is_key
 from s3gc.references.reading import Reading
 from s3gc.references.tokens import strings_in
 from s3gc.references.types import ColumnSpec, PrefixReference
@@ -153,8 +153,9 @@ class Matcher:
         spelled = {value, bare, value.lstrip("/"), bare.lstrip("/"), value.removeprefix("/")}
         for text in spelled:
             for start in plan.rules.key_prefixes:
-                if plan.templates or start + text in self._wanted:
-                    self._found_key(plan, value, start + text)
+                key = start + text
+                if (plan.templates or key in self._wanted) and is_key(key):
+                    self._found_key(plan, value, key)
 
     def _found_key(self, plan: _Plan, value: object, key: str) -> None:
         self._hit(plan, value, key)

@@ -186,7 +186,7 @@ class Reading:
         if self._work <= 0:
             self._simply(stripped)
             return
-        if _SIMPLE.fullmatch(text) and not _DOMAIN.match(text):
+        if _SIMPLE.fullmatch(text) and not _DOMAIN.match(text) and text[:2] not in ("0x", "0X"):
             self._simple(text, depth, whole=whole)
             return
         if depth and not (whole or cut or scan) and _COMPOUND.search(stripped):

@@ -81,6 +81,7 @@ _MAX_COMPOSED = 128
 _MAX_FOLDERS = 64
 _MAX_NAMES = 1024
 _EXTENSION = re.compile(r"\.?[A-Za-z0-9]{1,5}")
+_NAMED = re.compile(r"[^/]\.[A-Za-z0-9]{1,8}$")
 _NAME = re.compile(r"[^/\\\r\n]{1,255}\.[A-Za-z0-9]{1,8}")
 
 
@@ -102,6 +103,8 @@ def pieces(text: str) -> Iterator[str]:
     its ends, without a bullet, and after each inner ``:``, ``=`` and ``!`` (``src=a.jpg``, ``file: a b.jpg``).
     """
     seen: set[str] = set()
+    if len(text) <= _COARSE_FROM:
+        yield from _trimmed(text)
     for split in _SPLITS if len(text) <= _COARSE_FROM else _COARSE_SPLITS:
         parts = split.split(text)
         if len(parts) == 1 and split is not _SPLITS[0]:
@@ -271,6 +274,7 @@ def compositions(strings: list[str]) -> Iterator[str]:
     """
     unique = [item for item in dict.fromkeys(strings) if 0 < len(item) <= 1024 and "://" not in item]
     folders = list(dict.fromkeys(item.rpartition("/")[0] for item in unique if "/" in item.strip("/")))
+    folders += [item.rstrip("/") for item in unique if "/" in item.strip("/") and not _NAMED.search(item)]
     names = [item for item in unique if _NAME.fullmatch(item)]
     for folder in folders[:_MAX_FOLDERS]:
         for name in names[:_MAX_NAMES]:
