@@ -31,6 +31,9 @@ IDLE_SECONDS = 3600.0
 #: How long a statement waits for a lock, in practice for a migration that holds ACCESS EXCLUSIVE.
 LOCK_SECONDS = 120
 
+#: What the driver raises; its internal error is that of a connection whose statement is being cancelled.
+_DRIVER = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, EOFError)
+
 #: Parameters that clients of other kinds understand; PostgreSQL would refuse them as unknown settings.
 _NOT_FOR_US = frozenset(
     {
@@ -94,9 +97,7 @@ class Postgres:
                 yield connection
             finally:
                 # A pooler throws its server connection away when a client leaves inside a transaction.
-                with contextlib.suppress(
-                    asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError
-                ):
+                with contextlib.suppress(*_DRIVER):
                     async with asyncio.timeout(5):
                         await transaction.rollback()
 
@@ -104,6 +105,7 @@ class Postgres:
         """End every session that is still open."""
         for connection in list(self._open):
             self._open.discard(connection)
+            await _cancel(connection)
             await _close(connection)
 
     async def _connect(self) -> asyncpg.Connection:
@@ -138,7 +140,7 @@ class Postgres:
             yield
         except S3GCError:
             raise
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, EOFError, TimeoutError) as error:
+        except _DRIVER as error:
             raise self.error(error, doing) from error
 
     def error(self, error: BaseException, doing: str = "") -> S3GCError:
@@ -239,11 +241,21 @@ def _keep_alive(connection: Any) -> None:
             sock.setsockopt(level, option, value)
 
 
+async def _cancel(connection: Any) -> None:
+    """Ask the server to stop what somebody still waits for on `connection`: it would notice a closed socket only
+    when it has rows to send. asyncpg does this by itself for a task that is cancelled."""
+    waiter = asyncio.get_running_loop().create_future()
+    with contextlib.suppress(AttributeError, *_DRIVER):
+        connection._cancel_current_command(waiter)
+        async with asyncio.timeout(5):
+            await waiter
+
+
 async def _close(connection: asyncpg.Connection) -> None:
     """End a session: its transaction is rolled back by the server, and what it still runs is cancelled first."""
     try:
         await connection.close(timeout=5)
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+    except _DRIVER:
         pass  # the session is over either way
     finally:
         if not connection.is_closed():

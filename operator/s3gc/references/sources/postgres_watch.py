@@ -100,9 +100,9 @@ async def wait_for_writers(
         if pending is None:
             pending = set(rows)
         elif pending - rows.keys():
-            # One of ours is gone: it ended, or PREPARE TRANSACTION gave it a name of the form -1/xid. Which of
-            # the two cannot be told, so every prepared one that is there now is waited for. Ends: each of the
-            # first set can vanish only once.
+            # One of ours is gone: it ended, or PREPARE TRANSACTION gave it a name of the form -1/xid (servers of
+            # before 2022; later ones keep the name). Which of the two cannot be told, so every prepared one that is
+            # there now is waited for. Ends: each of the first set can vanish only once.
             vanished = pending - rows.keys()
             pending &= rows.keys()
             if any(not name.startswith("-1/") for name in vanished):
@@ -124,11 +124,12 @@ async def wait_for_writers(
 async def _blockers(connection: asyncpg.Connection, rows: Sequence[asyncpg.Record]) -> str:
     """Name the sessions and prepared transactions of `rows`, for a person who may have to end them."""
     prepared = {
-        f"-1/{row['xid']}": row
+        row["id"]: row
         for row in await connection.fetch(
-            "SELECT transaction::text AS xid, gid, owner::text AS owner, "
-            "extract(epoch FROM clock_timestamp() - prepared)::float8 AS age "
-            "FROM pg_catalog.pg_prepared_xacts WHERE database = current_database()",
+            "SELECT l.virtualtransaction AS id, p.gid, p.owner::text AS owner, "
+            "extract(epoch FROM clock_timestamp() - p.prepared)::float8 AS age "
+            "FROM pg_catalog.pg_prepared_xacts p JOIN pg_catalog.pg_locks l "
+            "ON l.locktype = 'transactionid' AND l.pid IS NULL AND l.transactionid = p.transaction",
             timeout=CATALOG_SECONDS,
         )
     }
