@@ -210,8 +210,8 @@ class _Cycle:
                 problems.append(
                     CDCError(
                         f"source {source_config.name!r} asks for change capture (cdc), which this version of s3gc "
-                        "does not have. Remove cdc: deletions are then verified by query or rescan, with the same guarantee at "
-                        "the end of a cycle"
+                        "does not have. Remove cdc: deletions are then verified by query or rescan, with the same "
+                        "guarantee at the end of a cycle"
                     )
                 )
                 continue

@@ -127,6 +127,8 @@ def _show_several(rows: list[tuple[OperationRecord, GCResult | None]], vault: st
     if not rows:
         out.print(f"no operations in {vault}")
         return
+    # The end of an id names an operation as well as the whole, and leaves room for what a person looks for.
+    whole = out.width >= 100
     made = table("operation", "began", "mode", "outcome", ("objects", "right"), ("bytes", "right"))
     for record, result in rows:
         outcome = record.outcome or ("damaged" if record.problem else "cut off")
@@ -136,7 +138,7 @@ def _show_several(rows: list[tuple[OperationRecord, GCResult | None]], vault: st
             done = count(result.deleted_count if did else result.verified_orphans)
             size = bytes_text(result.backed_up_bytes if did else result.reclaimable_bytes)
         made.add_row(
-            record.id,
+            record.id if whole else f"…{record.id[-8:]}",
             when(record.started_at),
             record.mode.replace("_", " "),
             Text(outcome, style=OUTCOME_COLOURS.get(outcome, "yellow")),

@@ -76,7 +76,9 @@ def cheap_keys(values: str, column_format: ReferenceFormat, rules: ReferenceRule
         forms = forms + [f"ltrim({form}, '/')" for form in forms]
     plain = f"""
         SELECT col, row, unnest(list_distinct({_prefixed(forms, rules)})) AS key, false AS derived
-        FROM ({tokens}) WHERE path IS NOT NULL"""
+        FROM ({tokens}) WHERE path IS NOT NULL
+        UNION ALL SELECT col, row, value AS key, false AS derived FROM {values}
+        WHERE contains(value, '//') AND strlen(value) <= 1024"""  # a key may look like a URL
     if not rules.derivatives:
         return f"SELECT * FROM ({plain}) WHERE key <> ''"
     derived = derived_keys_sql("key", rules.derivatives)
@@ -134,7 +136,7 @@ def _paths(rules: ReferenceRules) -> str:
     undeclared = f"{undeclared} AND scheme IN ('', 'http', 'https')"
     suffix = "regexp_extract(rest, '^(?:[^/?#]*/){%d}(.*)$', 1, 's')"
     items = [
-        "CASE WHEN host = '' THEN token END",
+        "token",
         f"CASE WHEN scheme IN ('s3', 's3a', 's3n', 'gs') AND host = {bucket} THEN rest END",
         f"CASE WHEN starts_with(token, 'arn:aws') THEN nullif({arn}, '') END",
         f"""CASE WHEN host = '' OR scheme NOT IN ('', 'http', 'https') OR {foreign} THEN NULL
@@ -142,7 +144,10 @@ def _paths(rules: ReferenceRules) -> str:
                  WHEN {is_aws} OR {endpoints} THEN {after_bucket}
                  ELSE rest END""",
         f"CASE WHEN {undeclared} THEN {after_bucket} END",
-        *(f"CASE WHEN {undeclared} THEN nullif({suffix % depth}, '') END" for depth in (1, 2, 3)),
+        *(
+            f"CASE WHEN {undeclared} THEN nullif({suffix % depth}, '') END"
+            for depth in range(1, MAX_SUFFIXES + 1)
+        ),
         *_based(compiled(rules)),
     ]
     return "list_distinct([" + ", ".join(items) + "])"

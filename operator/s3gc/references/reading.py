@@ -56,6 +56,7 @@ _MAX_VARIANTS: Final = 32
 #: Characters that may be looked at: so many at least, and so many for each character of the value.
 _FREE_WORK: Final = 4_000_000
 _WORK_A_CHARACTER: Final = 128
+_MAX_EMITTED: Final = 100_000
 
 #: One word or path with nothing to decode, resolve or cut.
 _SIMPLE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(?:/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*/?")
@@ -94,6 +95,7 @@ class Reading:
         self._key, self._prefix = key, prefix
         self._plain_prefixes = ("",)
         self._seen: dict[str, int] = {}
+        self._emitted: set[str] = set()  # paths that are keys already, with every key prefix of the column
         self._work = _FREE_WORK
         self.undeclared_hosts: set[str] = set()
         self.other_bucket: set[str] = set()
@@ -150,8 +152,10 @@ class Reading:
     # --- what was found
 
     def _emit(self, path: str, key_prefixes: Iterable[str] = ("",), *, exactly: bool = False) -> None:
-        if not path:
+        if not path or (key_prefixes == ("",) and path in self._emitted):
             return
+        if len(path) <= MAX_KEY_BYTES and len(self._emitted) < _MAX_EMITTED:
+            self._emitted.add(path)
         for form in (path,) if exactly else normal_forms(path):
             for start in key_prefixes:
                 for outer in self.rules.key_prefixes:

@@ -5,9 +5,6 @@ holds it. Two machines' clocks never have to agree: a lease is over when *this* 
 content stay unchanged for a whole lease by its own monotonic clock. Only a holder of this machine that is
 provably dead is taken over at once (see `holder`). A holder counts its own lease from before its last renewal
 was sent, and stops believing in it a margin earlier than anybody else could take it over.
-
-``stop.json`` is how a restore asks a running cycle to end after its group. It is a request between friends
-and protects nothing, so its age may be judged by the clock.
 """
 
 from __future__ import annotations
@@ -18,7 +15,7 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -26,8 +23,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from s3gc.exceptions import LockedError, VaultError
 from s3gc.store.types import Storage
 from s3gc.vault import layout
+from s3gc.vault.files import read_or_none
 from s3gc.vault.holder import Holder, this_process
 from s3gc.vault.scopes import Scope
+from s3gc.vault.stop import StopKeeper, StopRequest, clear_stop, request_stop, stop_requested
 
 if TYPE_CHECKING:
     from s3gc.vault.vault import Vault
@@ -47,14 +46,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class LeaseTimes:
-    """Seconds. `margin` is by how much a holder gives up before others may take over; `stop` how long a stop
-    request that nobody renews is honoured."""
+    """Seconds. `margin` is by how much a holder gives up before others may take over; `poll` how often a
+    waiting process looks."""
 
     lease: float = 60.0
     renew: float = 15.0
     margin: float = 10.0
     poll: float = 1.0
-    stop: float = 300.0
 
 
 _TIMES = LeaseTimes()
@@ -154,7 +152,9 @@ class ScopeLock:
             won = await self._storage.create(self._path, data)
         else:
             won = await self._storage.replace(self._path, data, expected=expected)
-        if not won and await _read(self._storage, self._path) != data:  # else: ours, only its answer was lost
+        if (
+            not won and await read_or_none(self._storage, self._path) != data
+        ):  # else: ours, only its answer was lost
             return False
         self._data, self._renewed = data, sent
         return True
@@ -165,7 +165,7 @@ class ScopeLock:
         async with self._busy:
             if not self._lost and _own_clock() - self._renewed > self._times.lease - self._times.margin:
                 self._lost = "it could not be renewed in time"
-            if not self._lost and await _read(self._storage, self._path) != self._data:
+            if not self._lost and await read_or_none(self._storage, self._path) != self._data:
                 self._lost = "another process took it over"
         if self._lost:
             raise LockedError(
@@ -189,7 +189,7 @@ class ScopeLock:
             ).to_json()
             sent = _own_clock()
             if not await self._storage.replace(self._path, data, expected=self._data):
-                current = await _read(self._storage, self._path)
+                current = await read_or_none(self._storage, self._path)
                 if current == self._data:
                     return  # neither ours nor a foreign write arrived: try again later
                 if current != data:
@@ -253,7 +253,7 @@ async def hold_scope(
     """
     storage = vault.storage
     lock = ScopeLock(storage, scope, purpose, times)
-    stop = _StopKeeper(storage, scope, times) if purpose == "restore" else None
+    stop = StopKeeper(storage, scope, times.renew) if purpose == "restore" else None
     try:
         await _acquire(lock, storage, scope, wait_seconds, times, stop)
     except BaseException:
@@ -262,7 +262,7 @@ async def hold_scope(
         raise
     if stop is not None:
         await stop.withdraw()
-    elif (request := await _stop(storage, scope, times)) is not None:
+    elif (request := await stop_requested(vault, scope)) is not None:
         await lock.release()
         raise LockedError(
             f"a restore of scope {scope.id!r} waits for its turn ({request.by}); no cycle starts before it "
@@ -285,14 +285,14 @@ async def _acquire(
     scope: Scope,
     wait_seconds: float,
     times: LeaseTimes,
-    stop: _StopKeeper | None,
+    stop: StopKeeper | None,
 ) -> None:
     path = layout.scope_path(scope.id, "lock.json")
     deadline = time.monotonic() + wait_seconds
     watched: bytes | None = None
     since = 0.0
     while True:
-        data = await _read(storage, path)
+        data = await read_or_none(storage, path)
         now = time.monotonic()
         if data is None:
             if await lock.try_acquire(None):
@@ -329,86 +329,5 @@ async def _acquire(
                 details={"scope": scope.id, "holder": state.describe(), "purpose": state.purpose},
             )
         if stop is not None:
-            await stop.ask(by=str(this_process()))
+            await stop.ask()
         await asyncio.sleep(times.poll)
-
-
-async def _read(storage: Storage, path: str) -> bytes | None:
-    try:
-        return await storage.read(path)
-    except FileNotFoundError:
-        return None
-
-
-# --- stop.json
-
-
-@dataclass(frozen=True, slots=True)
-class StopRequest:
-    """Somebody asks the running cycle to end after its group."""
-
-    by: str
-    requested_at: datetime
-    holder: Holder | None = None
-
-    def to_json(self) -> bytes:
-        holder = self.holder.to_json() if self.holder is not None else None
-        value = {"by": self.by, "requested_at": self.requested_at.isoformat(), "holder": holder}
-        return (json.dumps(value, ensure_ascii=False) + "\n").encode()
-
-
-async def request_stop(vault: Vault, scope: Scope, by: str) -> None:
-    """Ask the cycle that runs in `scope` to end after its group. The request lapses by itself after some
-    minutes."""
-    request = StopRequest(by, datetime.now(UTC))
-    await vault.storage.write(layout.scope_path(scope.id, "stop.json"), request.to_json())
-
-
-async def stop_requested(vault: Vault, scope: Scope) -> StopRequest | None:
-    """The request to stop that counts now, or None."""
-    return await _stop(vault.storage, scope, _TIMES)
-
-
-async def clear_stop(vault: Vault, scope: Scope) -> None:
-    await vault.storage.delete(layout.scope_path(scope.id, "stop.json"))
-
-
-async def _stop(
-    storage: Storage, scope: Scope, times: LeaseTimes, now: Callable[[], datetime] = lambda: datetime.now(UTC)
-) -> StopRequest | None:
-    data = await _read(storage, layout.scope_path(scope.id, "stop.json"))
-    if data is None:
-        return None
-    try:
-        value = json.loads(data)
-        holder = Holder.from_json(value["holder"]) if value.get("holder") else None
-        request = StopRequest(str(value["by"]), datetime.fromisoformat(value["requested_at"]), holder)
-        age = abs((now() - request.requested_at).total_seconds())
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return None  # it protects nothing; unreadable is as good as absent
-    if age > times.stop or (holder is not None and holder.state() == "dead"):
-        return None
-    return request
-
-
-class _StopKeeper:
-    """Writes stop.json while a restore waits, again and again, and takes it back when its turn has come."""
-
-    def __init__(self, storage: Storage, scope: Scope, times: LeaseTimes) -> None:
-        self._storage = storage
-        self._path = layout.scope_path(scope.id, "stop.json")
-        self._times = times
-        self._asked = float("-inf")
-
-    async def ask(self, by: str) -> None:
-        if time.monotonic() - self._asked >= self._times.renew:
-            request = StopRequest(f"a restore by {by}", datetime.now(UTC), this_process())
-            await self._storage.write(self._path, request.to_json())
-            self._asked = time.monotonic()
-
-    async def withdraw(self) -> None:
-        if self._asked > float("-inf"):
-            try:
-                await self._storage.delete(self._path)
-            except (VaultError, OSError) as error:
-                log.warning("stop.json could not be removed (it lapses by itself): %s", error)

@@ -28,6 +28,7 @@ from s3gc.results import GCResult
 from s3gc.store.types import Storage
 from s3gc.vault import layout
 from s3gc.vault.codec import decode_audit, decode_journal, encode_audit, encode_journal
+from s3gc.vault.files import read_or_none
 from s3gc.vault.manifest import EntryFilter, ManifestWriter, Outcome, groups_of, read_rows
 from s3gc.vault.packindex import read_pack_index
 from s3gc.vault.records import AuditRecord, BackupEntry
@@ -262,7 +263,7 @@ class Operation:
         path = layout.audit_path(self.id, group)
         frame = await asyncio.to_thread(encode_audit, records)
         for _ in range(_SWAP_ATTEMPTS):
-            before = await self._read_path(path)
+            before = await read_or_none(self.storage, path)
             if before is None:
                 if await self.storage.create(path, frame):
                     return
@@ -280,7 +281,7 @@ class Operation:
 
     async def _audit_of(self, group: int) -> list[AuditRecord]:
         path = layout.audit_path(self.id, group)
-        data = await self._read_path(path)
+        data = await read_or_none(self.storage, path)
         return (
             [] if data is None else await asyncio.to_thread(decode_audit, data, path, self.storage.location)
         )
@@ -485,13 +486,7 @@ class Operation:
         return sorted({number for number in found if number is not None})
 
     async def _read(self, name: str) -> bytes | None:
-        return await self._read_path(self.path(name))
-
-    async def _read_path(self, path: str) -> bytes | None:
-        try:
-            return await self.storage.read(path)
-        except FileNotFoundError:
-            return None
+        return await read_or_none(self.storage, self.path(name))
 
     async def _fetch(self, name: str, to: Path) -> str:
         """Copy a file of the vault to a local one; return the SHA-256 of what was copied."""

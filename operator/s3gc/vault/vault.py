@@ -18,6 +18,7 @@ from s3gc.exceptions import RefusedError, VaultCorruptedError, VaultError
 from s3gc.store.storage import open_storage
 from s3gc.store.types import Storage
 from s3gc.vault import layout
+from s3gc.vault.files import read_or_none
 from s3gc.vault.operations import Operation, OperationRecord
 from s3gc.vault.scopes import Scope, find_overlap, scope_id
 
@@ -65,7 +66,7 @@ class Vault:
     @classmethod
     async def attach(cls, storage: Storage, *, read_only: bool = False) -> Vault:
         """As `open`, over a storage that is open already (the vault closes it)."""
-        data = await _read(storage, layout.SENTINEL)
+        data = await read_or_none(storage, layout.SENTINEL)
         if data is None:
             if read_only:
                 raise VaultError(
@@ -129,7 +130,7 @@ class Vault:
         path = layout.scope_path(wanted.id, "scope.json")
         if self.read_only:
             return wanted
-        before = await _read(self.storage, path)
+        before = await read_or_none(self.storage, path)
         if before != wanted.to_json():
             # Written first and compared afterwards, so that of two policies that start together at least one
             # sees the other; the one that is refused takes its change back.
@@ -174,7 +175,7 @@ class Vault:
         ]
         found: list[Scope] = []
         for path in paths:
-            data = await _read(self.storage, path)
+            data = await read_or_none(self.storage, path)
             if data is not None:
                 found.append(self._parse_scope(data, path))
         return found
@@ -243,13 +244,6 @@ class Vault:
 def _shown(scope: Scope) -> str:
     names = ", ".join(repr(prefix) for prefix in scope.prefixes[:3])
     return f"policy {scope.name!r}, prefixes {names}{' …' if len(scope.prefixes) > 3 else ''}"
-
-
-async def _read(storage: Storage, path: str) -> bytes | None:
-    try:
-        return await storage.read(path)
-    except FileNotFoundError:
-        return None
 
 
 def _check_sentinel(data: bytes, where: str) -> str:

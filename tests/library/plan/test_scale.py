@@ -48,7 +48,7 @@ def generate(work: Path, value: str) -> tuple[Inventory, Path]:
     [
         (ReferenceFormat.KEY, "'/' || key"),
         (ReferenceFormat.AUTO, "key"),
-        (ReferenceFormat.AUTO, "'https://my-bucket.s3.amazonaws.com/' || key || '?v=' || i"),
+        (ReferenceFormat.AUTO, "'https://my-bucket.s3.amazonaws.com/' || key"),
     ],
     ids=["key", "auto-plain", "auto-url"],
 )

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-
-from s3gc.exceptions import SourceError
 from tests.library.sources.helpers import pg, pg_role, read, samples, source_of
 from tests.testbed import services
 from tests.testbed.services import Home, Postgres
+
+from s3gc.exceptions import SourceError
 
 
 @pytest.fixture
@@ -26,7 +26,9 @@ async def url(postgres: Postgres) -> str:
 async def test_a_row_that_moves_between_tables_while_they_are_read_is_seen(url: str) -> None:
     await pg(url, "CREATE TABLE a (k text)", "CREATE TABLE b (k text)", "INSERT INTO b VALUES ('moving')")
     queries = [{"name": "q", "sql": "select k from a union all select k from b"}]
-    async with source_of(url, tables=[{"table": t, "columns": ["k"]} for t in "ab"], queries=queries) as source:
+    async with source_of(
+        url, tables=[{"table": t, "columns": ["k"]} for t in "ab"], queries=queries
+    ) as source:
         preflight = await source.preflight(execute=True)
         seen: list[object] = []
         async with source.snapshot() as snapshot:
@@ -70,7 +72,9 @@ async def test_the_table_may_be_written_and_vacuumed_but_a_migration_waits(url: 
 
 
 async def test_a_session_that_is_ended_half_way_is_an_error_and_no_short_read(url: str) -> None:
-    await pg(url, "CREATE TABLE t (k text)", "INSERT INTO t SELECT repeat('k', 90) FROM generate_series(1, 300000)")
+    await pg(
+        url, "CREATE TABLE t (k text)", "INSERT INTO t SELECT repeat('k', 90) FROM generate_series(1, 300000)"
+    )
     async with source_of(url, table="t", columns=["k"]) as source:
         preflight = await source.preflight(execute=True)
         seen = 0
@@ -78,7 +82,10 @@ async def test_a_session_that_is_ended_half_way_is_an_error_and_no_short_read(ur
             async with source.snapshot() as snapshot:
                 async for batch in snapshot.values(preflight.columns[0], 1000):
                     if not seen:
-                        await pg(url, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 's3gc'")
+                        await pg(
+                            url,
+                            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 's3gc'",
+                        )
                     seen += len(batch)
         assert 0 < seen < 300_000
         assert len((await read(source, preflight))["public.t.k"]) == 300_000
@@ -88,7 +95,11 @@ async def test_a_server_that_crashes_half_way_is_an_error_and_no_short_read(test
     server = services.start_postgres(testbed_home, "crashing-" + uuid.uuid4().hex[:6])
     try:
         url = server.url
-        await pg(url, "CREATE TABLE t (k text)", "INSERT INTO t SELECT repeat('k', 90) FROM generate_series(1, 300000)")
+        await pg(
+            url,
+            "CREATE TABLE t (k text)",
+            "INSERT INTO t SELECT repeat('k', 90) FROM generate_series(1, 300000)",
+        )
         async with source_of(url, table="t", columns=["k"]) as source:
             preflight = await source.preflight(execute=True)
             seen = 0
@@ -106,7 +117,11 @@ async def test_a_server_that_crashes_half_way_is_an_error_and_no_short_read(test
 
 
 async def test_a_statement_that_fails_after_some_rows_is_an_error(url: str) -> None:
-    await pg(url, "CREATE TABLE t (k text, n int)", "INSERT INTO t SELECT repeat('k', 90), 300000 - i FROM generate_series(1, 300000) i")
+    await pg(
+        url,
+        "CREATE TABLE t (k text, n int)",
+        "INSERT INTO t SELECT repeat('k', 90), 300000 - i FROM generate_series(1, 300000) i",
+    )
     async with source_of(url, table="t", columns=["k"], where="1 / n >= 0") as source:
         preflight = await source.preflight(execute=True)
         with pytest.raises(SourceError, match="division by zero"):
@@ -125,14 +140,18 @@ async def test_a_column_dropped_after_the_preflight_is_an_error(url: str) -> Non
 async def _sessions(url: str, user: str) -> int:
     connection = await asyncpg.connect(url)
     try:
-        count: int = await connection.fetchval("SELECT count(*) FROM pg_stat_activity WHERE usename = $1", user)
+        count: int = await connection.fetchval(
+            "SELECT count(*) FROM pg_stat_activity WHERE usename = $1", user
+        )
         return count
     finally:
         await connection.close()
 
 
 async def test_readers_that_leave_are_cancelled_or_are_closed_leave_no_session(url: str) -> None:
-    await pg(url, "CREATE TABLE t (k text)", "INSERT INTO t SELECT repeat('k', 90) FROM generate_series(1, 300000)")
+    await pg(
+        url, "CREATE TABLE t (k text)", "INSERT INTO t SELECT repeat('k', 90) FROM generate_series(1, 300000)"
+    )
     role = await pg_role(url, "s3gc_leaver", "GRANT SELECT ON t TO {role}")
     slow = [{"name": "slow", "sql": "select pg_sleep(60)::text"}]
     async with source_of(role, table="t", columns=["k"], queries=slow) as source:
@@ -214,7 +233,19 @@ async def test_exact_keys_are_asked_for_in_every_type(url: str) -> None:
                 "pre/rest.jpg", "rest.jpg", "pre/k.jpg"}  # fmt: skip
     async with source_of(url, table="t", columns=columns, where="not gone", queries=queries) as source:
         assert (await source.preflight(execute=True)).can_query
-        asked = [*expected, "i.jpg", "K.jpg", "gone.jpg", str(some).upper(), "042", "a2", "jpg", "日本", "nul\0", "x" * 1024]
+        asked = [
+            *expected,
+            "i.jpg",
+            "K.jpg",
+            "gone.jpg",
+            str(some).upper(),
+            "042",
+            "a2",
+            "jpg",
+            "日本",
+            "nul\0",
+            "x" * 1024,
+        ]
         assert set(await source.referenced(asked)) == expected
         assert (await source.referenced(["n/a", "pre/42"])) == {"pre/42": "public.t.n"}
 
@@ -226,13 +257,20 @@ async def test_what_is_read_and_what_is_asked_agree(url: str) -> None:
     await pg(url, "CREATE TABLE t (k text, c char(30), b bytea, a text[])")
     keys = ["a/b.jpg", "/x", "Größe.png", "q?x=1#y", "%41", "back\\slash", "tab\tx", "it''s"]
     for key in keys:
-        await pg(url, f"INSERT INTO t VALUES (E'{key.replace(chr(92), chr(92) * 2)}', 'c{len(key)}', convert_to('b{key.replace(chr(92), '')}', 'UTF8'), ARRAY['a{len(key)}'])")
-    async with source_of(url, table="t", columns=[{"name": n, "format": "key", "keyPrefixes": ["p/"]} for n in "kcba"]) as source:
+        await pg(
+            url,
+            f"INSERT INTO t VALUES (E'{key.replace(chr(92), chr(92) * 2)}', 'c{len(key)}', convert_to('b{key.replace(chr(92), '')}', 'UTF8'), ARRAY['a{len(key)}'])",
+        )
+    async with source_of(
+        url, table="t", columns=[{"name": n, "format": "key", "keyPrefixes": ["p/"]} for n in "kcba"]
+    ) as source:
         preflight = await source.preflight(execute=True)
         for column in preflight.columns:
             async with source.snapshot() as snapshot:
                 async for batch in snapshot.values(column):
-                    yielded = {key for value in batch for key in extract(value, column.format, column.rules).keys}
+                    yielded = {
+                        key for value in batch for key in extract(value, column.format, column.rules).keys
+                    }
                     assert yielded
                     assert set(await source.referenced(sorted(yielded))) == yielded
 
@@ -249,7 +287,9 @@ async def test_a_source_with_another_format_says_why_it_cannot_be_asked(url: str
 
 
 async def test_a_hundred_thousand_keys_are_asked_for_in_one_pass(url: str) -> None:
-    await pg(url, "CREATE TABLE t (k text)", "INSERT INTO t SELECT 'k' || i FROM generate_series(1, 200000) i")
+    await pg(
+        url, "CREATE TABLE t (k text)", "INSERT INTO t SELECT 'k' || i FROM generate_series(1, 200000) i"
+    )
     async with source_of(url, table="t", columns=[{"name": "k", "format": "key"}]) as source:
         await source.preflight(execute=True)
         async with asyncio.timeout(30):  # a generic plan would take minutes
@@ -269,7 +309,10 @@ async def test_undeclared_columns_of_every_kind_are_sampled_once(url: str) -> No
         "CREATE TABLE hidden (k text)", "INSERT INTO hidden VALUES ('h')",
     )  # fmt: skip
     async with source_of(
-        url, table="users", columns=["avatar", {"template": "x/{name}"}], ignore_columns=["public.users.bio", "hidden.*"]
+        url,
+        table="users",
+        columns=["avatar", {"template": "x/{name}"}],
+        ignore_columns=["public.users.bio", "hidden.*"],
     ) as source:
         found = await samples(source)
     assert found == {
@@ -279,11 +322,15 @@ async def test_undeclared_columns_of_every_kind_are_sampled_once(url: str) -> No
     role = await pg_role(url, "s3gc_sampler", "GRANT SELECT ON users TO {role}")
     async with source_of(role, table="users", columns=["avatar"]) as source:
         preflight = await source.preflight(execute=True)
-        assert any("public.hidden" in warning and "cannot be sampled" in warning for warning in preflight.warnings)
+        assert any(
+            "public.hidden" in warning and "cannot be sampled" in warning for warning in preflight.warnings
+        )
 
 
 @pytest.mark.parametrize("partitioned", [False, True])
-async def test_a_handful_of_values_in_a_new_column_of_a_large_table_are_sampled(url: str, partitioned: bool) -> None:
+async def test_a_handful_of_values_in_a_new_column_of_a_large_table_are_sampled(
+    url: str, partitioned: bool
+) -> None:
     if partitioned:
         await pg(url, "CREATE TABLE t (id int, k text, pad text) PARTITION BY RANGE (id)",
                  *(f"CREATE TABLE t_{n} PARTITION OF t FOR VALUES FROM ({n * 100000}) TO ({n * 100000 + 100000})" for n in range(4)))  # fmt: skip
@@ -307,7 +354,12 @@ async def test_a_handful_of_values_in_a_new_column_of_a_large_table_are_sampled(
 async def test_a_sample_that_takes_too_long_is_given_up_with_a_word_in_the_log(
     url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await pg(url, "CREATE TABLE t (k text, sparse text)", "INSERT INTO t SELECT repeat('k', 100) FROM generate_series(1, 2000000)", "ANALYZE t")
+    await pg(
+        url,
+        "CREATE TABLE t (k text, sparse text)",
+        "INSERT INTO t SELECT repeat('k', 100) FROM generate_series(1, 2000000)",
+        "ANALYZE t",
+    )
     monkeypatch.setattr("s3gc.references.sources.postgres_sample.SAMPLE_SECONDS", 0.05)
     async with source_of(url, table="t", columns=["k"]) as source:
         assert await samples(source) == {}

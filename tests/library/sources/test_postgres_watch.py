@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
-
 from tests.library.sources.helpers import pg, pg_role, source_of
 from tests.testbed.services import Postgres
 
@@ -40,7 +39,9 @@ async def writer(url: str) -> AsyncIterator[asyncpg.Connection]:
      "CREATE TABLE t_2 (k text, at int); INSERT INTO t_2 VALUES ('z', 11); "
      "ALTER TABLE t ATTACH PARTITION t_2 FOR VALUES FROM (10) TO (20)"],
 )  # fmt: skip
-async def test_the_barrier_waits_for_an_open_writer_and_names_it(url: str, writer: asyncpg.Connection, statement: str) -> None:
+async def test_the_barrier_waits_for_an_open_writer_and_names_it(
+    url: str, writer: asyncpg.Connection, statement: str
+) -> None:
     role = await pg_role(url, "s3gc_select", "GRANT SELECT ON t TO {role}")
     async with source_of(role, table="t", columns=["k"]) as source:
         await source.preflight(execute=True)
@@ -85,7 +86,9 @@ async def test_the_barrier_does_not_wait_for_readers_other_tables_or_those_who_b
         await connection.close()
 
 
-@pytest.mark.parametrize("options", [{"table": "v", "columns": ["k"]}, {"queries": [{"name": "q", "sql": "select k from t"}]}])
+@pytest.mark.parametrize(
+    "options", [{"table": "v", "columns": ["k"]}, {"queries": [{"name": "q", "sql": "select k from t"}]}]
+)
 async def test_with_views_and_queries_the_barrier_waits_for_writers_of_any_table(
     url: str, writer: asyncpg.Connection, options: dict[str, object]
 ) -> None:
@@ -96,7 +99,9 @@ async def test_with_views_and_queries_the_barrier_waits_for_writers_of_any_table
         assert (await source.barrier(2)).passed
 
 
-async def test_the_barrier_waits_for_a_prepared_transaction_also_one_prepared_meanwhile(url: str, writer: asyncpg.Connection) -> None:
+async def test_the_barrier_waits_for_a_prepared_transaction_also_one_prepared_meanwhile(
+    url: str, writer: asyncpg.Connection
+) -> None:
     name = "p_" + url.rpartition("/")[2]
     async with source_of(url, table="t", columns=["k"]) as source:
         await writer.execute(f"BEGIN; INSERT INTO t VALUES ('b', 2); PREPARE TRANSACTION '{name}'")
@@ -135,7 +140,12 @@ async def _commit_soon(connection: asyncpg.Connection) -> None:
 
 
 async def test_the_fingerprint_changes_with_the_schema(url: str) -> None:
-    await pg(url, "CREATE TABLE plain (k text, n int)", "CREATE TABLE plain_new (k text, n int)", "CREATE TABLE parent (k text)")
+    await pg(
+        url,
+        "CREATE TABLE plain (k text, n int)",
+        "CREATE TABLE plain_new (k text, n int)",
+        "CREATE TABLE parent (k text)",
+    )
     tables = [{"table": name, "columns": ["k"]} for name in ("t", "plain", "v", "parent")]
     async with source_of(url, tables=tables) as source:
         before = await source.fingerprint()
@@ -168,7 +178,9 @@ async def test_the_fingerprint_does_not_change_with_data_maintenance_or_other_ta
 
 
 async def test_a_query_s_tables_are_part_of_the_fingerprint_also_behind_a_view(url: str) -> None:
-    async with source_of(url, queries=[{"name": "q", "sql": 'with x as (select k from "v") select k from x'}]) as source:
+    async with source_of(
+        url, queries=[{"name": "q", "sql": 'with x as (select k from "v") select k from x'}]
+    ) as source:
         before = await source.fingerprint()
         await pg(url, "CREATE TABLE t_2 PARTITION OF t FOR VALUES FROM (10) TO (20)")
         assert await source.fingerprint() != before

@@ -24,7 +24,7 @@ from s3gc.vault.scopes import Scope
 from s3gc.vault.vault import Vault
 
 #: A lease of two seconds, so that tests of its end need not take a minute.
-QUICK = LeaseTimes(lease=2.0, renew=0.3, margin=0.5, poll=0.05, stop=5.0)
+QUICK = LeaseTimes(lease=2.0, renew=0.3, margin=0.5, poll=0.05)
 
 
 def scope_named(name: str) -> Scope:

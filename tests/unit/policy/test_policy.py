@@ -67,9 +67,6 @@ def test_the_example_says_what_the_design_says() -> None:
     source = config.effective_sources[0]
     assert source.name == "shop"
     assert source.connection_url == SECRETS["S3GC_SOURCE_0_URL"]
-    assert source.cdc is not None
-    assert source.cdc.url is not None
-    assert source.cdc.url.get_secret_value() == SECRETS["S3GC_SOURCE_0_CDC_URL"]
     assert [table.table for table in source.tables] == ["public.users", "public.posts"]
     assert source.queries[0].format == "key"
     assert source.derivatives == ("{stem}_thumb{ext}",)
