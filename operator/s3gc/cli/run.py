@@ -17,7 +17,8 @@ __all__ = ["command"]
 def command(
     flags: Flags,
     mode: Annotated[
-        Mode | None, typer.Option(help="Instead of the policy's mode.", metavar="dry_run|audit_only|execute")
+        Mode | None,
+        typer.Option(help="dry_run, audit_only or execute, whatever the policy says.", metavar="MODE"),
     ] = None,
     operation_id: Annotated[
         str | None,
