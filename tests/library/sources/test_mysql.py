@@ -428,7 +428,10 @@ async def test_the_fingerprint_changes_with_the_schema_and_not_with_data(url: st
 
 async def test_a_server_that_dies_half_way_is_an_error_and_no_short_read(url: str) -> None:
     await my(
-        url, "CREATE TABLE t (k varchar(100))", "INSERT INTO t SELECT repeat('k', 90) FROM seq_1_to_300000"
+        url,
+        "CREATE TABLE t (k varchar(100))",
+        "SET sql_log_bin = 0",
+        "INSERT INTO t SELECT repeat('k', 90) FROM seq_1_to_300000",
     )
     async with source_of(url, table="t", columns=["k"]) as source:
         preflight = await source.preflight(execute=True)
@@ -472,7 +475,10 @@ async def test_a_cancelled_reader_leaves_no_session_on_the_server(url: str) -> N
 
 async def test_a_slow_consumer_does_not_fill_the_memory(url: str) -> None:
     await my(
-        url, "CREATE TABLE t (k varchar(1000))", "INSERT INTO t SELECT repeat('k', 1000) FROM seq_1_to_100000"
+        url,
+        "CREATE TABLE t (k varchar(1000))",
+        "SET sql_log_bin = 0",
+        "INSERT INTO t SELECT repeat('k', 1000) FROM seq_1_to_100000",
     )
     async with source_of(url, table="t", columns=["k"]) as source:
         preflight = await source.preflight(execute=True)

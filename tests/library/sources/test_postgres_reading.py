@@ -73,7 +73,9 @@ async def test_the_table_may_be_written_and_vacuumed_but_a_migration_waits(url: 
 
 async def test_a_session_that_is_ended_half_way_is_an_error_and_no_short_read(url: str) -> None:
     await pg(
-        url, "CREATE TABLE t (k text)", "INSERT INTO t SELECT repeat('k', 90) FROM generate_series(1, 300000)"
+        url,
+        "CREATE UNLOGGED TABLE t (k text)",
+        "INSERT INTO t SELECT repeat('k', 90) FROM generate_series(1, 300000)",
     )
     async with source_of(url, table="t", columns=["k"]) as source:
         preflight = await source.preflight(execute=True)
@@ -119,7 +121,7 @@ async def test_a_server_that_crashes_half_way_is_an_error_and_no_short_read(test
 async def test_a_statement_that_fails_after_some_rows_is_an_error(url: str) -> None:
     await pg(
         url,
-        "CREATE TABLE t (k text, n int)",
+        "CREATE UNLOGGED TABLE t (k text, n int)",
         "INSERT INTO t SELECT repeat('k', 90), 300000 - i FROM generate_series(1, 300000) i",
     )
     async with source_of(url, table="t", columns=["k"], where="1 / n >= 0") as source:
@@ -150,7 +152,9 @@ async def _sessions(url: str, user: str) -> int:
 
 async def test_readers_that_leave_are_cancelled_or_are_closed_leave_no_session(url: str) -> None:
     await pg(
-        url, "CREATE TABLE t (k text)", "INSERT INTO t SELECT repeat('k', 90) FROM generate_series(1, 300000)"
+        url,
+        "CREATE UNLOGGED TABLE t (k text)",
+        "INSERT INTO t SELECT repeat('k', 90) FROM generate_series(1, 300000)",
     )
     role = await pg_role(url, "s3gc_leaver", "GRANT SELECT ON t TO {role}")
     slow = [{"name": "slow", "sql": "select pg_sleep(60)::text"}]
@@ -333,9 +337,9 @@ async def test_a_handful_of_values_in_a_new_column_of_a_large_table_are_sampled(
 ) -> None:
     if partitioned:
         await pg(url, "CREATE TABLE t (id int, k text, pad text) PARTITION BY RANGE (id)",
-                 *(f"CREATE TABLE t_{n} PARTITION OF t FOR VALUES FROM ({n * 100000}) TO ({n * 100000 + 100000})" for n in range(4)))  # fmt: skip
+                 *(f"CREATE UNLOGGED TABLE t_{n} PARTITION OF t FOR VALUES FROM ({n * 100000}) TO ({n * 100000 + 100000})" for n in range(4)))  # fmt: skip
     else:
-        await pg(url, "CREATE TABLE t (id int, k text, pad text)")
+        await pg(url, "CREATE UNLOGGED TABLE t (id int, k text, pad text)")
     await pg(
         url,
         "INSERT INTO t SELECT i, 'k', repeat('x', 200) FROM generate_series(1, 390000) i",
@@ -356,7 +360,7 @@ async def test_a_sample_that_takes_too_long_is_given_up_with_a_word_in_the_log(
 ) -> None:
     await pg(
         url,
-        "CREATE TABLE t (k text, sparse text)",
+        "CREATE UNLOGGED TABLE t (k text, sparse text)",
         "INSERT INTO t SELECT repeat('k', 100) FROM generate_series(1, 2000000)",
         "ANALYZE t",
     )
