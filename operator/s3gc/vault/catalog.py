@@ -64,6 +64,8 @@ class CatalogObject:
 
 async def open_catalog(path: Path) -> aiosqlite.Connection:
     """Open the catalog; what is no catalog of this version is replaced by an empty one (see `rebuild`)."""
+    if not path.parent.is_dir():
+        raise VaultError(f"the catalog {path} cannot be used: its folder does not exist")
     for attempt in (1, 2):
         try:
             db = await aiosqlite.connect(path, timeout=30)

@@ -13,14 +13,13 @@ import hashlib
 import json
 import logging
 import tempfile
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 from pydantic import ValidationError
 
 from s3gc.exceptions import RefusedError, VaultCorruptedError, VaultError
@@ -28,9 +27,10 @@ from s3gc.results import GCResult
 from s3gc.store.types import Storage
 from s3gc.vault import layout
 from s3gc.vault.codec import decode_audit, decode_journal, encode_audit, encode_journal
+from s3gc.vault.entries import EntryReader
 from s3gc.vault.files import read_or_none
-from s3gc.vault.manifest import EntryFilter, ManifestWriter, Outcome, groups_of, read_rows
-from s3gc.vault.packindex import read_pack_index
+from s3gc.vault.manifest import EntryFilter, Outcome
+from s3gc.vault.operation_record import Approval, OperationRecord, iso_time
 from s3gc.vault.records import AuditRecord, BackupEntry
 
 __all__ = ["Approval", "Operation", "OperationRecord"]
@@ -38,60 +38,6 @@ __all__ = ["Approval", "Operation", "OperationRecord"]
 log = logging.getLogger(__name__)
 
 _SWAP_ATTEMPTS = 20
-
-
-@dataclass(frozen=True, slots=True)
-class OperationRecord:
-    """``operation.json``. `mode` and `outcome` are the values of GCMode and Outcome, `journal` is "none"
-    (nothing was ever intended), "open" (deletions may have happened that were not checked) or "closed".
-
-    `manifest` has `sha256`, `size` and `rows` once there is one. `problem` is set, and never stored, when the
-    file itself could not be read; `journal` is then "open" if there are journals, which is the careful guess.
-    """
-
-    id: str
-    scope: str
-    bucket: str
-    mode: str
-    started_at: datetime
-    completed_at: datetime | None = None
-    outcome: str | None = None
-    journal: str = "none"
-    manifest: dict[str, Any] | None = None
-    extra: dict[str, Any] = field(default_factory=dict)
-    problem: str = ""
-
-    def to_json(self) -> bytes:
-        value = {name: item for name, item in asdict(self).items() if name != "problem"}
-        return (
-            json.dumps({"version": 1, **value}, indent=1, ensure_ascii=False, default=_iso) + "\n"
-        ).encode()
-
-    @classmethod
-    def from_json(cls, data: bytes) -> OperationRecord:
-        """Raises ValueError, KeyError or TypeError for anything else than an operation's record."""
-        value = json.loads(data)
-        known = {f.name for f in fields(cls)}
-        chosen = {name: item for name, item in value.items() if name in known}
-        for name in ("started_at", "completed_at"):
-            if chosen.get(name) is not None:
-                chosen[name] = datetime.fromisoformat(chosen[name]).astimezone(UTC)
-        return cls(**chosen)
-
-
-@dataclass(frozen=True, slots=True)
-class Approval:
-    """A person's consent to exactly one plan."""
-
-    digest: str
-    by: str
-    at: datetime
-
-
-def _iso(value: object) -> str:
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat()
-    raise TypeError(f"{type(value).__name__} has no JSON form here")
 
 
 class Operation:
@@ -166,7 +112,7 @@ class Operation:
 
     async def fetch_plan(self, to: Path) -> None:
         """Copy the plan to a local file. Raises FileNotFoundError when there is none."""
-        await self._fetch("plan.parquet", to)
+        await self.fetch("plan.parquet", to)
 
     async def approval(self) -> Approval | None:
         data = await self._read("approval.json")
@@ -181,7 +127,7 @@ class Operation:
     async def approve(self, digest: str, by: str, *, at: datetime | None = None) -> Approval:
         """Consent to the plan with this digest. A second, different approval is refused (RefusedError)."""
         approval = Approval(digest, by, at or datetime.now(UTC))
-        data = (json.dumps(asdict(approval), indent=1, default=_iso) + "\n").encode()
+        data = (json.dumps(asdict(approval), indent=1, default=iso_time) + "\n").encode()
         if not await self.storage.create(self.path("approval.json"), data):
             existing = await self.approval()
             if existing is not None and existing.digest == digest:
@@ -231,7 +177,7 @@ class Operation:
 
     async def next_group(self) -> int:
         """The number after the last journal's or audit's, whichever is higher; 1 in a new operation."""
-        return max([0, *await self.journal_groups(), *await self._numbers("audit/")]) + 1
+        return max([0, *await self.journal_groups(), *await self.audit_groups()]) + 1
 
     async def append_journal(self, group: int, entries: Sequence[BackupEntry]) -> None:
         """Write the intent to delete `entries`, durably, before any of them is deleted. Never replaces a
@@ -275,11 +221,15 @@ class Operation:
 
     async def read_audit(self) -> AsyncGenerator[AuditRecord, None]:
         """Every audit record, in the order of groups and of writing. Damage raises at the damaged file."""
-        for group in await self._numbers("audit/"):
-            for record in await self._audit_of(group):
+        for group in await self.audit_groups():
+            for record in await self.audit_of(group):
                 yield record
 
-    async def _audit_of(self, group: int) -> list[AuditRecord]:
+    async def audit_groups(self) -> list[int]:
+        return await self._numbers("audit/")
+
+    async def audit_of(self, group: int) -> list[AuditRecord]:
+        """The audit of one group; empty when it has none."""
         path = layout.audit_path(self.id, group)
         data = await read_or_none(self.storage, path)
         return (
@@ -292,24 +242,19 @@ class Operation:
         """Merge journals and audits into manifest.parquet, group by group, and note its SHA-256 in
         operation.json.
 
-        An operation that intended nothing gets no manifest. A damaged journal is made up for from the packs;
-        where that is not whole either, no manifest is written, as it would claim to know what the journals do
-        not.
+        An operation that intended nothing gets no manifest. A damaged journal is made up for from the
+        packs; where that is not whole either, no manifest is written, as it would claim to know what the
+        journals do not.
         """
-        groups = await self.journal_groups()
-        if not groups:
+        if not await self.journal_groups():
             return
         with tempfile.TemporaryDirectory(prefix="s3gc-manifest-") as folder:
             local = Path(folder) / "manifest.parquet"
-            with ManifestWriter(local) as writer:
-                problems: list[str] = []
-                async with aclosing(self._from_journals(set(groups), None, problems)) as batches:
-                    async for batch in batches:
-                        await asyncio.to_thread(writer.add_all, batch)
-                await asyncio.to_thread(writer.finish, groups)
-            for problem in problems:
+            reader = EntryReader(self, None, [])
+            writer = await reader.into_manifest(local)
+            for problem in [*reader.problems, *reader.lost]:
                 log.warning("operation %s: %s", self.id, problem)
-            if any(problem.startswith("lost: ") for problem in problems):
+            if writer is None:
                 return
             size = local.stat().st_size
             await self.storage.write_file(self.path("manifest.parquet"), local)
@@ -326,9 +271,9 @@ class Operation:
         """Yield every backed-up object of this operation that matches any filter (all, without a filter).
 
         From the manifest; from the journals where it is missing, damaged or older than they are; from the
-        packs' own indexes where a journal is missing or damaged. What was damaged is appended to `problems`.
-        Raises VaultCorruptedError when an object may be missing from what was yielded, after yielding all
-        there is.
+        packs' own indexes where a journal is missing or damaged. What was damaged is appended to
+        `problems`. Raises VaultCorruptedError when an object may be missing from what was yielded, after
+        yielding all there is.
         """
         async with aclosing(self.outcomes(keys, prefixes, globs, problems=problems)) as rows:
             async for entry, _ in rows:
@@ -344,140 +289,10 @@ class Operation:
     ) -> AsyncGenerator[tuple[BackupEntry, Outcome], None]:
         """As `entries`, each with what became of it."""
         wanted = EntryFilter.make(keys, prefixes, globs)
-        noted = problems if problems is not None else []
-        groups = set(await self.journal_groups())
-        with tempfile.TemporaryDirectory(prefix="s3gc-manifest-") as folder:
-            local = await self._proven_manifest(Path(folder) / "manifest.parquet", noted)
-            if local is not None:
-                covered = await asyncio.to_thread(groups_of, local)
-                for lost in sorted(covered - groups):
-                    path = layout.journal_path(self.id, lost)
-                    noted.append(f"journal {path} is missing; the manifest has its objects")
-                rows = read_rows(local, self.id, wanted)
-                while (batch := await asyncio.to_thread(next, rows, None)) is not None:
-                    for row in batch:
-                        yield row
-                groups -= covered
-                if not groups:
-                    return
-        before = len(noted)
-        async with aclosing(self._from_journals(groups, wanted, noted, gaps=local is None)) as batches:
-            async for batch in batches:
-                for row in batch:
-                    yield row
-        damage = [problem for problem in noted[before:] if problem.startswith("lost: ")]
-        if damage:
-            raise VaultCorruptedError(
-                f"operation {self.id} in the vault {self.storage.location} is damaged: {'; '.join(damage)}. "
-                "What its other "
-                "journals and packs hold can be restored, and other operations are not affected",
-                details={"path": self.path(), "problems": list(noted)},
-            )
-
-    async def _from_journals(
-        self, groups: set[int], wanted: EntryFilter | None, problems: list[str], *, gaps: bool = True
-    ) -> AsyncGenerator[list[tuple[BackupEntry, Outcome]], None]:
-        late = await self._late_outcomes(groups)
-        missing: set[int] = set()
-        if gaps:  # a hole in the numbers may be a journal that was lost
-            missing = set(range(1, max(groups, default=0) + 1)) - groups
-        for group in sorted(groups):
-            try:
-                entries = await self.read_journal(group)
-            except (VaultCorruptedError, FileNotFoundError) as error:
-                problems.append(str(error) or f"journal {group} is missing")
-                missing.add(group)
-                continue
-            known = await self._outcomes_of(group, problems)
-            yield [
-                (entry, late.get(entry.key) or known.get(entry.key) or Outcome())
-                for entry in entries
-                if wanted is None or wanted.matches(entry.key)
-            ]
-        if missing or (gaps and not groups):
-            everything = not groups
-            async with aclosing(
-                self._from_packs(lambda g: everything or g in missing, wanted, problems)
-            ) as batches:
-                async for entries in batches:
-                    known = {}
-                    for group in {entry.group for entry in entries}:
-                        known.update(await self._outcomes_of(group, problems))
-                    yield [
-                        (entry, late.get(entry.key) or known.get(entry.key) or Outcome()) for entry in entries
-                    ]
-
-    async def _from_packs(
-        self, is_wanted: Callable[[int], bool], wanted: EntryFilter | None, problems: list[str]
-    ) -> AsyncGenerator[list[BackupEntry], None]:
-        for number in await self.pack_numbers():
-            try:
-                rows = await read_pack_index(self.storage, self.pack_path(number))
-            except VaultCorruptedError as error:
-                problems.append(f"lost: {error}")
-                continue
-            yield [
-                row.entry
-                for row in rows
-                if row.entry is not None
-                and is_wanted(row.entry.group)
-                and (wanted is None or wanted.matches(row.key))
-            ]
-
-    async def _outcomes_of(self, group: int, problems: list[str]) -> dict[str, Outcome]:
-        try:
-            return {record.key: Outcome.of(record) for record in await self._audit_of(group)}
-        except VaultCorruptedError as error:
-            problems.append(str(error))
-            return {}
-
-    async def _late_outcomes(self, groups: set[int]) -> dict[str, Outcome]:
-        """What audits outside the journals' own groups say (the check's and the restores' corrections:
-        few)."""
-        late: dict[str, Outcome] = {}
-        for group in await self._numbers("audit/"):
-            if group not in groups:
-                try:
-                    records = await self._audit_of(group)
-                except VaultCorruptedError as error:
-                    log.warning("%s", error)
-                    continue
-                late.update(
-                    {r.key: Outcome.of(r) for r in records if r.action not in ("kept", "would_delete")}
-                )
-        return late
-
-    async def _proven_manifest(self, local: Path, problems: list[str]) -> Path | None:
-        """Fetch the manifest and prove it; None, with a problem noted where it is one, when the journals must
-        serve."""
-        try:
-            expected = (await self.record()).manifest
-        except (VaultCorruptedError, FileNotFoundError) as error:
-            problems.append(str(error))
-            return None
-        if expected is None:
-            return None
-        path = self.path("manifest.parquet")
-        try:
-            digest = await self._fetch("manifest.parquet", local)
-        except FileNotFoundError:
-            problems.append(f"manifest {path} is missing; the journals were read in its place")
-            return None
-        if digest != expected.get("sha256"):
-            size, right = local.stat().st_size, expected.get("size")
-            what = (
-                f"it has {size} bytes, {right} were written"
-                if size != right
-                else "its SHA-256 is not the recorded one"
-            )
-            problems.append(f"manifest {path} is damaged ({what}); the journals were read in its place")
-            return None
-        try:
-            await asyncio.to_thread(groups_of, local)
-        except (pa.ArrowException, ValueError) as error:
-            problems.append(f"manifest {path} cannot be read ({error}); the journals were read in its place")
-            return None
-        return local
+        reader = EntryReader(self, wanted, problems if problems is not None else [])
+        async with aclosing(reader.rows()) as rows:
+            async for row in rows:
+                yield row
 
     # --- small things
 
@@ -488,7 +303,7 @@ class Operation:
     async def _read(self, name: str) -> bytes | None:
         return await read_or_none(self.storage, self.path(name))
 
-    async def _fetch(self, name: str, to: Path) -> str:
+    async def fetch(self, name: str, to: Path) -> str:
         """Copy a file of the vault to a local one; return the SHA-256 of what was copied."""
         digest = hashlib.sha256()
         with to.open("wb") as file:
