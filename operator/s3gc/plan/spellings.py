@@ -148,7 +148,7 @@ def _paths(rules: ReferenceRules) -> str:
             f"CASE WHEN {undeclared} THEN nullif({suffix % depth}, '') END"
             for depth in range(1, MAX_SUFFIXES + 1)
         ),
-        *_based(compiled(rules)),
+        *_based(compiled(rules), undeclared),
     ]
     return "list_distinct([" + ", ".join(items) + "])"
 
@@ -157,19 +157,17 @@ def _arn(rules: ReferenceRules) -> str:
     return f"^arn:aws[a-z-]*:s3:::{re.escape(rules.bucket)}/(.*)$"
 
 
-def _based(rules: Rules) -> list[str]:
-    """Paths below each declared base, with its key prefixes in front: on its host, or for a path on any or none."""
+def _based(rules: Rules, undeclared: str) -> list[str]:
+    """Paths below each declared base, with its key prefixes: on its host, an undeclared one, or without any."""
     items: list[str] = []
     for base in rules.bases[:_MAX_BASES]:
         if base.scheme:
             continue  # media://…: left to the full rules
         path = base.path or "/"
         for before, text in (("host <> ''", "rest"), ("host = ''", "ltrim(token, '/')")):
-            is_here = (
-                f"({before} AND host = {quoted(base.host)})"
-                if base.host and text == "rest"
-                else f"({before})"
-            )
+            is_here = before
+            if text == "rest" and base.host:
+                is_here = f"({before} AND (host = {quoted(base.host)} OR ({undeclared})))"
             below = f"ltrim(substr('/' || {text}, {len(path) + 1}), '/')"
             starts = f"starts_with('/' || {text}, {quoted(path)})"
             items += [
