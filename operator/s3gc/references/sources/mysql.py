@@ -22,9 +22,9 @@ from s3gc.references.sources.mysql_session import CATALOG_SECONDS, IDLE_SECONDS,
 from s3gc.references.sources.mysql_snapshot import MySQLSnapshot, first_column
 from s3gc.references.sources.mysql_values import decoded, spellings_asked
 from s3gc.references.sources.mysql_watch import (
-    can_see_transactions,
     fingerprint,
     reads_of,
+    transactions_hidden,
     wait_for_writers,
 )
 from s3gc.references.sources.planning import Problems, bounded, key_spellings, query_obstacle
@@ -74,8 +74,8 @@ class MySQLSource:
                     await self._refuse_empty_prefix(session, item, problems)
                 await self._check_ignored(session, plan, problems)
                 unfit = await _unfit(session, plan, warnings)
-            async with self._server.session() as session:  # a new one: see `can_see_transactions`
-                sees = await can_see_transactions(session)
+            async with self._server.session() as session:  # a new one: see `transactions_hidden`
+                hidden = await transactions_hidden(session)
             if plan.server.read_only:
                 sentence = "this server is read-only, so probably a replica: it may not have yet what the primary has"
                 if execute:
@@ -88,7 +88,7 @@ class MySQLSource:
                 )
             problems.raise_if_any()
             reason = query_obstacle(plan.columns)
-            barrier, missing = await self._barrier(plan, sees, unfit, reason)
+            barrier, missing = await self._barrier(plan, hidden, unfit, reason)
         self._plan = plan
         self._share_lock = barrier == "share_lock"
         return SourcePreflight(
@@ -121,16 +121,18 @@ class MySQLSource:
                 columns.setdefault((str(schema), str(table)), []).append(str(column))
             self._ignored.check(columns, problems)
 
-    async def _barrier(self, plan: Plan, sees: bool, unfit: str, not_exact: str) -> tuple[str, str]:
+    async def _barrier(self, plan: Plan, hidden: str, unfit: str, not_exact: str) -> tuple[str, str]:
         """Return how the end of writers can be seen, or why not and what to do."""
         if unfit:
             return "", unfit
         if plan.server.read_only:
             return "", "a replica does not know the primary's open transactions: read the primary"
-        if sees:
+        if not hidden:
             return "innodb_trx", ""
-        grant = f"GRANT PROCESS ON *.* TO {_account(plan.server.user)}"
-        obstacle = f"{not_exact}" if not_exact else _not_lockable(plan)
+        granted = (
+            hidden if "PROCESS" not in hidden else f"GRANT PROCESS ON *.* TO {_account(plan.server.user)}"
+        )
+        obstacle = not_exact or _not_lockable(plan)
         if not obstacle:
             try:
                 with self._server.translated("trying a share lock"):
@@ -140,7 +142,10 @@ class MySQLSource:
             except ConfigurationError as error:
                 obstacle = f"LOCK IN SHARE MODE is refused: {error.message}"
         if obstacle:
-            return "", f"{grant} (without it every column must have format key and an index, but {obstacle})"
+            return (
+                "",
+                f"{granted} (without it every column must have format key and an index, but {obstacle})",
+            )
         return "share_lock", ""
 
     async def _ready(self) -> Plan:

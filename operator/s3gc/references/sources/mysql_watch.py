@@ -18,7 +18,7 @@ from s3gc.references.sources.mysql_session import Session
 from s3gc.references.sources.planning import bounded
 from s3gc.references.types import BarrierResult
 
-__all__ = ["can_see_transactions", "fingerprint", "reads_of", "wait_for_writers"]
+__all__ = ["fingerprint", "reads_of", "transactions_hidden", "wait_for_writers"]
 
 #: The server refreshes INNODB_TRX only when nobody has read it for 100 ms.
 _CACHE_SECONDS = 0.12
@@ -93,16 +93,18 @@ FROM information_schema.innodb_trx
 """
 
 
-async def can_see_transactions(session: Session) -> bool:
-    """Whether INNODB_TRX may be read and shows what is there: proved on a transaction of our own.
+async def transactions_hidden(session: Session) -> str:
+    """Return "" when INNODB_TRX shows what is there, proved on a transaction of our own, else why it does not.
 
     `session` is new: see `_fresh`.
     """
     try:
         await _fresh(session, time.monotonic() + 5)
-    except (asyncmy.errors.MySQLError, TimeoutError):
-        return False
-    return True
+    except asyncmy.errors.MySQLError:
+        return "PROCESS is missing"
+    except TimeoutError as error:
+        return str(error)
+    return ""
 
 
 async def _fresh(session: Session, deadline: float) -> dict[str, tuple[str, ...]]:
@@ -119,7 +121,10 @@ async def _fresh(session: Session, deadline: float) -> dict[str, tuple[str, ...]
         if any(row[1] == str(session.thread_id) for row in rows):
             break
         if time.monotonic() > deadline:
-            raise TimeoutError("INNODB_TRX does not show a transaction of our own")
+            raise TimeoutError(
+                "information_schema.INNODB_TRX does not show our own transaction: others read it so often "
+                "(monitoring?) that the server never refreshes it"
+            )
         await asyncio.sleep(_CACHE_SECONDS)
     await session.rows("ROLLBACK")
     return {"/".join(row[:3]): row for row in rows if row[6] == "1"}
