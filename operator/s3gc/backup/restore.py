@@ -8,44 +8,27 @@ one left.
 
 from __future__ import annotations
 
-import asyncio
 import difflib
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import aiosqlite
-from ulid import ULID
 
-from s3gc.backup.backup import back_up
-from s3gc.backup.bringing import WHOLE_BYTES, bring_back, write_back
-from s3gc.backup.budget import Budget
+from s3gc.backup.bringing import bring_back
+from s3gc.backup.restoring import Locks, Restoration
 from s3gc.config import S3GCConfig
-from s3gc.exceptions import RestoreError, S3GCError, VaultCorruptedError, VaultError
+from s3gc.exceptions import RestoreError, VaultCorruptedError
 from s3gc.results import Progress, RestoreResult
 from s3gc.store.bucket import Bucket
-from s3gc.store.types import ObjectHead
-from s3gc.vault import catalog, layout
-from s3gc.vault.lock import ScopeLock, hold_scope
-from s3gc.vault.manifest import Outcome
-from s3gc.vault.operations import Operation, OperationRecord
-from s3gc.vault.records import AuditRecord, BackupEntry, PlannedObject
+from s3gc.vault import layout
+from s3gc.vault.lock import hold_scope
+from s3gc.vault.operations import Operation
 from s3gc.vault.scopes import Scope
-from s3gc.vault.state import HoldBatches, ScopeState
 from s3gc.vault.vault import Vault
 
 __all__ = ["bring_back", "restore_operation"]
-
-_BATCH = 256
-_LISTED = 1000
-_LISTED_ERRORS = 100
-#: Original bytes of small objects in memory at once; larger ones stream.
-_IN_FLIGHT = 2 * WHOLE_BYTES
-#: Outcomes of objects that this operation backed up and did not delete: they come back only when named.
-_NOT_DELETED = ("kept", "would_delete", "removed_marker")
 
 
 async def restore_operation(
@@ -89,7 +72,7 @@ async def restore_operation(
             "a restore to another place never overwrites; leave skip_existing at True, or leave the target "
             "out"
         )
-    restore = _Restore(
+    restore = Restoration(
         vault=vault,
         operation=operation,
         config=config,
@@ -119,301 +102,6 @@ async def restore_operation(
                 await restore.run(bucket, locks)
                 await restore.finish()
     return restore.result(operation_id, time.monotonic() - began)
-
-
-# --- one restore
-
-
-@dataclass(slots=True)
-class _Restore:
-    """One restore while it runs. `prefix` is None at the original place, else what is put before each key."""
-
-    vault: Vault
-    operation: Operation
-    config: S3GCConfig
-    filters: dict[str, Sequence[str] | None]
-    named: frozenset[str]
-    skip_existing: bool
-    dry_run: bool
-    prefix: str | None
-    progress: Callable[[Progress], None] | None
-    vault_db: aiosqlite.Connection | None
-    is_versioned: bool = False
-    problems: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    restored: list[str] = field(default_factory=list)
-    skipped: list[str] = field(default_factory=list)
-    failed: dict[str, str] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=lambda: {"restored": 0, "skipped": 0, "failed": 0})
-    restored_bytes: int = 0
-    overwriting: _Overwriting | None = None
-    packs: dict[int, int] = field(
-        default_factory=dict
-    )  # number -> size, of the packs a dry run has looked at
-
-    async def chosen(self) -> AsyncGenerator[tuple[BackupEntry, Outcome], None]:
-        """What is to come back: every chosen object that this operation deleted, or may have deleted."""
-        async with aclosing(self.operation.outcomes(**self.filters, problems=self.problems)) as rows:
-            async for entry, outcome in rows:
-                if outcome.action not in _NOT_DELETED or entry.key in self.named:
-                    yield entry, outcome
-
-    async def hold_keys(self, scopes: Sequence[Scope]) -> None:
-        """Let every key that is about to come back count as referenced, durably, before the first one
-        does."""
-        if not self.config.restore_hold_days:
-            return
-        now = datetime.now(UTC)
-        until = now + timedelta(days=self.config.restore_hold_days)
-        holds = HoldBatches(until, self.operation.id, "restored")
-        noted = len(self.problems)
-        try:
-            async with aclosing(self.chosen()) as rows:
-                async for entry, _ in rows:
-                    holds.add(entry.key)
-        except VaultCorruptedError:
-            pass  # every entry that can be read came first; `run` reports what cannot
-        del self.problems[noted:]
-        for scope in scopes:
-            await ScopeState(self.vault, scope).add_hold_table(holds.table(), now)
-
-    async def run(self, bucket: Bucket, locks: _Locks | None) -> None:
-        batch: list[tuple[BackupEntry, Outcome]] = []
-        try:
-            async with aclosing(self.chosen()) as rows:
-                async for row in rows:
-                    batch.append(row)
-                    if len(batch) >= _BATCH:
-                        await self._batch(bucket, locks, batch)
-                        batch = []
-        except VaultCorruptedError as error:
-            self.problems.append(error.message)
-        if batch:
-            await self._batch(bucket, locks, batch)
-
-    async def _batch(
-        self, bucket: Bucket, locks: _Locks | None, batch: Sequence[tuple[BackupEntry, Outcome]]
-    ) -> None:
-        if locks is not None:
-            await locks.check()
-        budget = Budget(_IN_FLIGHT)
-        at_once = asyncio.Semaphore(self.config.concurrency)
-        back: list[tuple[BackupEntry, str]] = []
-        present: list[tuple[BackupEntry, ObjectHead]] = []
-
-        async def one(entry: BackupEntry, outcome: Outcome) -> None:
-            cost = min(entry.size, WHOLE_BYTES)
-            async with at_once:
-                await budget.take(cost)
-                try:
-                    how = await self._one(bucket, entry, outcome, present)
-                except S3GCError as error:
-                    self._fail(entry.key, error.message)
-                    how = "failed"
-                finally:
-                    budget.give(cost)
-            if how in ("restored", "restored_marker"):
-                back.append((entry, how))
-            elif how == "present":
-                self._count("skipped", entry.key)
-
-        tasks = [asyncio.create_task(one(entry, outcome)) for entry, outcome in batch]
-        try:
-            await asyncio.gather(*tasks)
-            if present:
-                back.extend(await self._overwrite(bucket, present))
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            await self._record(back)  # also when the restore is cancelled: what came back is on record
-        if self.progress is not None:
-            self.progress(Progress("Restoring", restored=self.counts["restored"]))
-
-    async def _one(
-        self,
-        bucket: Bucket,
-        entry: BackupEntry,
-        outcome: Outcome,
-        present: list[tuple[BackupEntry, ObjectHead]],
-    ) -> str:
-        place = entry.key if self.prefix is None else self.prefix + entry.key
-        if self.dry_run or not self.skip_existing:
-            head = await bucket.head(place)
-            if head is not None:
-                if not self.skip_existing and (head.etag, head.size) != (entry.etag, entry.size):
-                    if not self.dry_run:
-                        present.append((entry, head))
-                        return "overwrite"
-                    return await self._would(entry)
-                return "present"
-            if self.dry_run:
-                return await self._would(entry)
-        return await bring_back(
-            bucket,
-            self.vault,
-            entry,
-            versioned=self.is_versioned,
-            marker_version_id=outcome.marker_version_id if outcome.action == "deleted" else None,
-            key=None if self.prefix is None else place,
-            notes=self.notes,
-        )
-
-    async def _would(self, entry: BackupEntry) -> str:
-        """A dry run looks whether the bytes are there, so that a missing pack is known before it is
-        needed."""
-        for part in entry.parts:
-            if part.pack not in self.packs:
-                path = self.operation.pack_path(part.pack)
-                try:
-                    self.packs[part.pack] = await self.vault.storage.size(path)
-                except FileNotFoundError:
-                    self.packs[part.pack] = -1
-            if part.offset + part.length > self.packs[part.pack]:
-                what = "is missing" if self.packs[part.pack] < 0 else "was cut off"
-                raise VaultCorruptedError(
-                    f"pack {self.operation.pack_path(part.pack)} of the vault {self.vault.location} {what}",
-                    details={"path": self.operation.pack_path(part.pack)},
-                )
-        return "restored"
-
-    async def _overwrite(
-        self, bucket: Bucket, present: Sequence[tuple[BackupEntry, ObjectHead]]
-    ) -> list[tuple[BackupEntry, str]]:
-        """Replace what is there, each only if its backup is proven and it is still that object."""
-        if self.overwriting is None:
-            self.overwriting = await _Overwriting.begin(self.vault, self.operation)
-        try:
-            saved = await self.overwriting.save(bucket, [head for _, head in present], self.config)
-        except S3GCError as error:
-            for entry, _ in present:
-                self._fail(entry.key, f"what is there now could not be backed up first: {error.message}")
-            return []
-        back: list[tuple[BackupEntry, str]] = []
-        for entry, _ in present:
-            try:
-                if entry.key not in saved.entries:
-                    reason, detail = saved.skipped.get(entry.key, ("failed", "no backup of it came back"))
-                    raise RestoreError(f"what is there now could not be backed up first ({reason}: {detail})")
-                is_written = await write_back(
-                    bucket, self.vault, entry, entry.key,
-                    create_only=False, is_original=True, notes=self.notes, if_match=saved.entries[entry.key].etag,
-                )  # fmt: skip
-                if is_written is None:
-                    raise RestoreError(
-                        "it was replaced again while it was restored; what is there now was left"
-                    )
-                back.append(
-                    (entry, f"restored over the present object, which is in operation {self.overwriting.id}")
-                )
-            except S3GCError as error:
-                self._fail(entry.key, error.message)
-        return back
-
-    async def _record(self, back: Sequence[tuple[BackupEntry, str]]) -> None:
-        """Count what came back, audit it in the operation's own groups, and note it in the catalog."""
-        now = datetime.now(UTC)
-        by_group: dict[int, list[AuditRecord]] = {}
-        for entry, how in back:
-            self._count("restored", entry.key, entry.size)
-            where = "" if self.prefix is None else f" to {self.prefix}{entry.key}"
-            record = AuditRecord(
-                at=now, operation_id=self.operation.id, key=entry.key, action="restored", reason="restore_operation",
-                detail=how + where, etag=entry.etag, size=entry.size, version_id=entry.version_id,
-            )  # fmt: skip
-            by_group.setdefault(entry.group, []).append(record)
-        if self.dry_run or self.prefix is not None:
-            return
-        for group, records in by_group.items():
-            await self.operation.append_audit(group, records)
-        if self.vault_db is not None and back:
-            await catalog.ensure_schema(self.vault_db)
-            await catalog.mark_restored(
-                self.vault_db, self.operation.id, (entry.key for entry, _ in back), now
-            )
-
-    async def finish(self) -> None:
-        """Bring the manifest up to what came back, so that a rebuilt catalog knows it too."""
-        if self.overwriting is not None:
-            await self.overwriting.end()
-        if self.counts["restored"]:
-            try:
-                await self.operation.write_manifest()
-            except (VaultError, FileNotFoundError) as error:
-                self.problems.append(f"the manifest could not be brought up to date: {error}")
-
-    def _count(self, what: str, key: str, size: int = 0) -> None:
-        self.counts[what] += 1
-        self.restored_bytes += size
-        listed = self.restored if what == "restored" else self.skipped
-        if len(listed) < _LISTED:
-            listed.append(key)
-
-    def _fail(self, key: str, reason: str) -> None:
-        self.counts["failed"] += 1
-        if len(self.failed) < _LISTED:
-            self.failed[key] = reason
-
-    def result(self, operation_id: str, seconds: float) -> RestoreResult:
-        errors = [*dict.fromkeys(self.problems), *self.notes]
-        if len(errors) > _LISTED_ERRORS:
-            errors = [*errors[:_LISTED_ERRORS], f"… and {len(errors) - _LISTED_ERRORS} more"]
-        return RestoreResult(
-            operation_id=operation_id,
-            dry_run=self.dry_run,
-            restored_count=self.counts["restored"],
-            skipped_count=self.counts["skipped"],
-            failed_count=self.counts["failed"],
-            restored_bytes=self.restored_bytes,
-            restored_keys=self.restored,
-            skipped_keys=self.skipped,
-            failed_keys=self.failed,
-            errors=errors,
-            duration_seconds=seconds,
-        )
-
-
-@dataclass(slots=True)
-class _Overwriting:
-    """The operation of its own under which a restore keeps what it replaces."""
-
-    vault: Vault
-    operation: Operation
-    group: int = 0
-
-    @property
-    def id(self) -> str:
-        return self.operation.id
-
-    @classmethod
-    async def begin(cls, vault: Vault, of: Operation) -> _Overwriting:
-        original = await of.record()
-        operation = vault.operation(str(ULID()))
-        await operation.create(
-            OperationRecord(
-                id=operation.id, scope=original.scope, bucket=original.bucket, mode="restore",
-                started_at=datetime.now(UTC), extra={"restore_of": of.id},
-            )
-        )  # fmt: skip
-        return cls(vault, operation)
-
-    async def save(self, bucket: Bucket, heads: Sequence[ObjectHead], config: S3GCConfig) -> Any:
-        self.group += 1
-        objects = [
-            PlannedObject(head.key, head.etag, head.size, head.last_modified, head.storage_class)
-            for head in heads
-        ]
-        saved = await back_up(bucket, self.vault, self.operation, self.group, objects, config)
-        if saved.entries:
-            await self.operation.append_journal(self.group, list(saved.entries.values()))
-        return saved
-
-    async def end(self) -> None:
-        await self.operation.write_manifest()
-        await self.operation.update(completed_at=datetime.now(UTC), outcome="Succeeded", journal="closed")
-
-
-# --- what it is about
 
 
 async def _find(vault: Vault, operation_id: str) -> Operation:
@@ -467,7 +155,7 @@ async def _origin(operation: Operation, problems: list[str]) -> str | None:
 @asynccontextmanager
 async def _locked(
     vault: Vault, state: Mapping[str, Any], operation: Operation, wait_seconds: float
-) -> AsyncIterator[tuple[_Locks, list[Scope]]]:
+) -> AsyncIterator[tuple[Locks, list[Scope]]]:
     """Hold the policy's scope, and the operation's own where a rename made it another one, always in one
     order."""
     scopes = {scope.id: scope for scope in await _scopes_of(vault, state, operation)}
@@ -476,7 +164,7 @@ async def _locked(
             await stack.enter_async_context(hold_scope(vault, scopes[name], "restore", wait_seconds))
             for name in sorted(scopes)
         ]
-        yield _Locks(locks), list(scopes.values())
+        yield Locks(locks), list(scopes.values())
 
 
 async def _scopes_of(vault: Vault, state: Mapping[str, Any], operation: Operation) -> list[Scope]:
@@ -491,14 +179,3 @@ async def _scopes_of(vault: Vault, state: Mapping[str, Any], operation: Operatio
             "there is no scope to hold: state['scope'] is not set and the operation's scope is not known"
         )
     return found
-
-
-@dataclass(frozen=True, slots=True)
-class _Locks:
-    """The scopes' locks, checked as one."""
-
-    held: Sequence[ScopeLock]
-
-    async def check(self) -> None:
-        for lock in self.held:
-            await lock.check()

@@ -22,7 +22,13 @@ from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Sequence
 
 from s3gc.references.derivatives import splits
-from s3gc.references.encodings import base64_texts, closure, starts_like_text, uuid_spellings
+from s3gc.references.encodings import (
+    base64_texts,
+    closure,
+    has_slashed_base64,
+    starts_like_text,
+    uuid_spellings,
+)
 from s3gc.references.paths import BLANKS
 from s3gc.references.urls import Rules
 
@@ -36,7 +42,7 @@ _HARMLESS = (
     "|#0*3[49]|#[xX]0*2[27]|#0*160"
 )
 _ESCAPE = re.compile(
-    r"%[0-9A-Fa-f]{2}|%u|\\[A-Za-z0-9]|0[xX][0-9A-Fa-f]{6}|[xX]'[0-9A-Fa-f]"
+    r"%[0-9A-Fa-f]{2}|%u|\\[A-Za-z0-9_\x80-\U0010ffff-]|0[xX][0-9A-Fa-f]{4}|[xX]'[0-9A-Fa-f]"
     rf"|&(?:amp;)*(?!(?:{_HARMLESS}|amp);)(?:#|[A-Za-z][A-Za-z0-9]*;"
     r"|(?:[AEIOUYaeiouy](?:acute|grave|circ|uml|tilde|ring)|[NnAOao]tilde|[Cc]cedil|[Oo]slash|AElig|aelig|szlig|eth|ETH"
     r"|thorn|THORN|yuml|ord[fm]|micro|shy|sup[123]|frac[13][24]))"
@@ -211,7 +217,7 @@ class Anchors:
                     break
                 if len(dull) < _MAX_DULL and len(word) < 24:
                     dull.add(word)
-        if "+" in text and base64_texts(text):
+        if ("+" in text or has_slashed_base64(text)) and base64_texts(text):
             return self._deeply(text)
         if _FOLDER_END.search(text) and self._may_be_folder(text):
             return True

@@ -24,6 +24,7 @@ __all__ = [
     "closure",
     "decodings",
     "has_controls",
+    "has_slashed_base64",
     "is_encoded",
     "normal_forms",
     "percent_readings",
@@ -34,7 +35,7 @@ __all__ = [
 
 _ESCAPES = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
 _JS_ESCAPES = re.compile(r"(?:%u[0-9A-Fa-f]{4})+")
-_HEX = re.compile(r"(?<![0-9A-Za-z])(?:\\{1,4}x|0x|[xX]')((?:[0-9A-Fa-f]{2}){3,})(?![0-9A-Za-z])")
+_HEX = re.compile(r"(?<![0-9A-Za-z])(?:\\{1,4}x|0x|[xX]')((?:[0-9A-Fa-f]{2}){2,})(?![0-9A-Za-z])")
 _BACKSLASHES = re.compile(
     r"(?P<u>(?:\\u[0-9A-Fa-f]{4})+)|\\u\{(?P<b>[0-9A-Fa-f]{1,6})\}|\\U(?P<U>[0-9A-Fa-f]{8})"
     r"|(?P<x>(?:\\x[0-9A-Fa-f]{2})+)|(?P<o>(?:\\[0-3][0-7]{2})+)|\\(?P<c>.)",
@@ -49,6 +50,11 @@ _LEGACY = "|".join(sorted((name for name in html5 if not name.endswith(";")), ke
 _ENTITY = re.compile(rf"&(?:#|[A-Za-z][A-Za-z0-9]*;|{_LEGACY})")
 
 _BASE64 = re.compile(r"(?<![A-Za-z0-9])[A-Za-z0-9][A-Za-z0-9+_-]{6,}")
+#: Standard base64 with a slash near its front, told from a path by its padding or by being the whole text.
+_BASE64_PADDED = re.compile(r"(?<![A-Za-z0-9+/])[A-Za-z0-9+/]{5,}={1,2}(?![A-Za-z0-9=])")
+_PADDING = re.compile(r"=(?![A-Za-z0-9=])")
+_BASE64_WORD = re.compile(r"=?[A-Za-z0-9+/]{5,40}")
+_BASE64_WHOLE = re.compile(r"\s*([A-Za-z0-9+/]{8,})\s*")
 _BASE64_TAIL = re.compile(r"[A-Za-z0-9+/_=-]{7,16384}")
 _URL_SAFE = str.maketrans("-_", "+/")
 #: First characters whose first byte would be 0x80 to 0xBF, which starts no UTF-8 text.
@@ -225,6 +231,28 @@ def starts_like_text(word: str) -> bool:
     return "\ufffd" not in text and (text.isprintable() or not _CONTROLS.search(text))
 
 
+def has_slashed_base64(text: str) -> bool:
+    """Whether `text` could hold base64 whose first word is too short to be seen as one; true when in doubt."""
+    if "=" in text:
+        for match in _PADDING.finditer(text):
+            before = text[max(0, match.start() - 40) : match.start()][::-1]
+            word = _BASE64_WORD.match(before)
+            if word is not None and (len(word[0]) >= 39 or "/" in word[0] or "+" in word[0]):
+                return True
+    whole = _BASE64_WHOLE.fullmatch(text)
+    return whole is not None and "/" in whole[1][:8] and len(whole[1]) % 4 == 0
+
+
+def _slashed_base64(text: str) -> list[str]:
+    candidates = [match[0] for match in _BASE64_PADDED.finditer(text)] if "=" in text else []
+    whole = _BASE64_WHOLE.fullmatch(text)
+    if whole is not None and len(whole[1]) % 4 == 0:
+        candidates.append(whole[1])
+    return [
+        word for word in candidates if ("/" in word[:8] or "+" in word[:8]) and word[0] not in _NEVER_FIRST
+    ]
+
+
 def base64_texts(text: str) -> list[str]:
     """Return the texts that base64 words in `text` decode to, standard and URL-safe, padded or not.
 
@@ -234,6 +262,9 @@ def base64_texts(text: str) -> list[str]:
     """
     found: dict[str, None] = {}
     tails = 0
+    for word in _slashed_base64(text) if "/" in text or "+" in text else ():
+        if decoded := _base64(word):
+            found[decoded] = None
     for match in _BASE64.finditer(text):
         word = match[0]
         if len(word.rstrip("-_+")) < 7 or not starts_like_text(word):

@@ -71,6 +71,7 @@ _DOMAIN = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,62})\.){1,8}[a-z]{2,24}(?::\d{1
 _SPACED = re.compile(r"[\s\"<>]")
 _COMPOUND = re.compile(r"[<>\"\r\n]")
 _MARKUP = re.compile(r"</?[A-Za-z!][^<>]{0,512}>|=[\"']|[\"']\s?[:/]?>|\"\s?:|\\\"|\"[,)]")
+_URI = re.compile(r"(?:s3[an]?|gs)://|arn:", re.IGNORECASE)
 _BLANK = re.compile(r"\s")
 _MANIFEST = re.compile(
     r"\.(?:m3u8?|mpd|ismc?)(?:/manifest)?$|/\.?(?:z(?:arr\.json|group|array|attrs|metadata))$", re.IGNORECASE
@@ -152,10 +153,13 @@ class Reading:
     # --- what was found
 
     def _emit(self, path: str, key_prefixes: Iterable[str] = ("",), *, exactly: bool = False) -> None:
-        if not path or (key_prefixes == ("",) and path in self._emitted):
+        if not path or len(path) > MAX_KEY_BYTES:
             return
-        if len(path) <= MAX_KEY_BYTES and len(self._emitted) < _MAX_EMITTED:
-            self._emitted.add(path)
+        if key_prefixes == ("",) and not exactly:
+            if path in self._emitted:
+                return
+            if len(self._emitted) < _MAX_EMITTED:
+                self._emitted.add(path)
         for form in (path,) if exactly else normal_forms(path):
             for start in key_prefixes:
                 for outer in self.rules.key_prefixes:
@@ -238,13 +242,13 @@ class Reading:
             return
         for form in dict.fromkeys((text, stripped, stripped.lstrip("/"))):
             self._emit(form)
-        if _MARKUP.search(stripped):
+        if _MARKUP.search(stripped) and not _URI.match(stripped):
             return
         place = locate(stripped, self.rules)
         if place is not None:
             self._address(place, _MAX_DEPTH, whole=False)
-        elif "%" in stripped:
-            for form in percent_readings(stripped):
+        elif len(stripped) <= MAX_KEY_BYTES or "%" in stripped:
+            for form in spellings(text):
                 self._emit(form)
 
     def _simple(self, text: str, depth: int, *, whole: bool) -> None:
@@ -276,6 +280,11 @@ class Reading:
             return
         if place is not None:
             self._address(place, depth, whole=whole)
+            if not text.endswith(stripped):
+                # A key may end in what looks like a blank at the end of a value.
+                longer = locate(text.lstrip(BLANKS), self.rules)
+                if longer is not None:
+                    self._address(longer, _MAX_DEPTH, whole=False)
         if not opaque:
             if place is None or (place.kind is Kind.UNDECLARED and stripped.startswith("//")):
                 # Slashes in front are a host nobody declared, or a key that was joined carelessly.

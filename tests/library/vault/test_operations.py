@@ -320,3 +320,14 @@ async def test_what_is_not_an_operations_id_never_becomes_a_path(vault: Vault) -
     for wrong in ("", "../../x", "01HX", "0" * 25 + "/", "I" * 26):
         with pytest.raises(VaultError, match="not an operation id"):
             vault.operation(wrong)
+
+
+async def test_a_group_that_deleted_nothing_is_not_taken_for_a_lost_journal(vault: Vault) -> None:
+    """Everything of group 1 turned out to be referenced: backed up, audited as kept, never journaled."""
+    operation = await begin(vault)
+    kept = [dataclasses.replace(made_entry(operation.id, 1, 0), parts=(PackPart(1, 0, 10),))]
+    rows = [PackRow(kept[0].key, 0, 0, 10, 0, "", kept[0])]
+    await vault.storage.create(operation.pack_path(1), b"x" * 10 + encode_tail(rows, 10))
+    await operation.append_audit(1, [audit(kept[0], "kept")])
+    await operation.append_journal(2, [made_entry(operation.id, 2, 0)])
+    assert await keys_of(operation) == {"group 2/object 0"}

@@ -125,8 +125,13 @@ class MySQL:
     @contextlib.asynccontextmanager
     async def session(self) -> AsyncIterator[Session]:
         """A session that is ended whatever happens. Errors are the driver's: see `translated`."""
-        async with asyncio.timeout(CONNECT_SECONDS):
-            connection = await self._connect()
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                connection = await self._connect()
+        except RuntimeError as error:  # the driver's words for a method of authentication that it lacks
+            raise ConfigurationError(
+                f"source {self.source!r} (MySQL at {self.address.shown}): {self.address.without_secrets(error)}"
+            ) from None
         session = Session(connection, is_mariadb="MariaDB" in str(connection.server_version))
         self._open.add(session)
         try:
@@ -210,7 +215,7 @@ class MySQL:
             yield
         except S3GCError:
             raise
-        except (asyncmy.errors.MySQLError, OSError, RuntimeError) as error:
+        except (asyncmy.errors.MySQLError, OSError) as error:
             raise self.error(error, doing) from error
 
     def error(self, error: BaseException, doing: str = "") -> S3GCError:
@@ -243,8 +248,6 @@ class MySQL:
             return SourceError(
                 f"{where}: no answer ({said or 'in time'}); is the server up, and reachable from here?"
             )
-        if isinstance(error, RuntimeError):  # the driver's words for a method of authentication that it lacks
-            return ConfigurationError(f"{where}: {said}")
         return SourceError(f"{where}: {said or type(error).__name__}")
 
 
