@@ -188,7 +188,10 @@ def test_a_table_fits_in_eighty_columns(world: World) -> None:
         assert ended.out.strip()
         long = [line for line in ended.out.splitlines() if len(line) > 80 and str(world.vault) not in line]
         assert long == [], words
-        assert not re.search(r"\w…  ", ended.out), f"{words} cut a cell off"
+        cut = [
+            line for line in ended.out.splitlines() if re.search(r"\w… ", line) and "plan digest" not in line
+        ]
+        assert cut == [], f"{words} cut a cell off"
 
 
 def test_a_stopped_cycle_ends_with_143_and_the_next_one_carries_on(world: World) -> None:
