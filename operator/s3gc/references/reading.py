@@ -244,7 +244,7 @@ class Reading:
             self._emit(form)
         if _MARKUP.search(stripped) and not _URI.match(stripped):
             return
-        place = locate(stripped, self.rules)
+        place = locate(text.lstrip(BLANKS), self.rules)
         if place is not None:
             self._address(place, _MAX_DEPTH, whole=False)
         elif len(stripped) <= MAX_KEY_BYTES or "%" in stripped:

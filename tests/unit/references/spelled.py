@@ -86,7 +86,7 @@ ADDRESSES = (
     Way("plain", lambda k: k),
     Way("slash", lambda k: "/" + k),
     Way("dot slash", lambda k: "./" + k),
-    Way("blanks", lambda k: f"  {k}\n"),
+    Way("blanks", lambda k: f"  {k}\n", lambda k: k == k.strip(" \t\xa0\u200d")),
     Way("doubled slashes", lambda k: k.replace("/", "//"), lambda k: "//" not in k),
     Way("backslashes", lambda k: k.replace("/", "\\"), lambda k: "\\" not in k),
     Way("NFC", lambda k: unicodedata.normalize("NFC", k), _is_normal),
