@@ -80,6 +80,7 @@ async def find_undeclared(
 async def _sample(
     sources: Sequence[Source], preflights: Sequence[SourcePreflight], work: Path, limit: int
 ) -> _Samples:
+    await asyncio.to_thread(work.mkdir, parents=True, exist_ok=True)
     path = work / "undeclared.parquet"
     specs: list[ColumnSpec] = []
     with pq.ParquetWriter(path, _SCHEMA, compression="zstd") as writer:
