@@ -149,7 +149,7 @@ def audit_to_json(record: AuditRecord) -> dict[str, Any]:
         "version_id": record.version_id,
         "marker_version_id": record.marker_version_id,
     }
-    return {name: item for name, item in value.items() if item not in ("", None)}
+    return {name: item for name, item in value.items() if item not in ("", None) or name == "action"}
 
 
 def audit_from_json(value: Mapping[str, Any]) -> AuditRecord:
