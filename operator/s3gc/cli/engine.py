@@ -11,12 +11,11 @@ from s3gc.exceptions import ConfigurationError, VaultError
 
 if TYPE_CHECKING:
     from s3gc.config import S3GCConfig
-    from s3gc.references.types import ReferenceRules
     from s3gc.results import GCResult, Outcome
     from s3gc.vault.operations import Operation, OperationRecord
     from s3gc.vault.vault import Vault
 
-__all__ = ["exit_code_of", "find_operation", "open_vault", "reference_rules", "run_cycle"]
+__all__ = ["exit_code_of", "find_operation", "open_vault", "run_cycle"]
 
 
 def exit_code_of(outcome: Outcome) -> int:
@@ -100,26 +99,3 @@ def _is_of(record: OperationRecord, policy: S3GCConfig) -> bool:
     if policy.name:
         return record.scope == scope_id(policy.policy_name, policy.bucket)
     return record.bucket == policy.bucket
-
-
-def reference_rules(
-    config: S3GCConfig,
-    endpoint: str | None,
-    *,
-    derivatives: tuple[str, ...] = (),
-    key_prefixes: tuple[str, ...] = (),
-) -> ReferenceRules:
-    """What an extractor must know about the bucket; `endpoint` is the store's address as it is used."""
-    from urllib.parse import urlsplit
-
-    from s3gc.references.types import ReferenceRules
-
-    hosts = {urlsplit(url).hostname for url in (endpoint, config.endpoint_url) if url}
-    return ReferenceRules(
-        bucket=config.bucket,
-        endpoint_hosts=frozenset(host for host in hosts if host and not host.endswith("amazonaws.com")),
-        base_urls=tuple((entry.url, entry.key_prefix) for entry in config.base_urls),
-        key_prefixes=key_prefixes,
-        foreign_hosts=frozenset(config.foreign_hosts),
-        derivatives=derivatives,
-    )

@@ -63,8 +63,8 @@ async def _explanation(config: S3GCConfig, key: str) -> Explanation:
 
 
 async def _references(config: S3GCConfig, state: GCState, key: str) -> list[NamedBy]:
-    from s3gc.cli.engine import reference_rules
     from s3gc.plan.explain import references_to
+    from s3gc.references.rules import reference_rules
     from s3gc.references.sources import open_source
     from s3gc.references.types import Source
 

@@ -51,12 +51,12 @@ def command(
     from pydantic import ValidationError
 
     from s3gc.builder import create_config
-    from s3gc.cli.engine import reference_rules
     from s3gc.cli.output import console, emit, form
     from s3gc.config import ColumnConfig, describe_errors
     from s3gc.exceptions import ConfigurationError
     from s3gc.names import parse_base_url
     from s3gc.references.extract import extract
+    from s3gc.references.rules import reference_rules
     from s3gc.report.text import visible
 
     try:

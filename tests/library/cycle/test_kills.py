@@ -215,7 +215,7 @@ async def test_without_the_check_at_the_end_live_writers_do_lose(
     async def no_check(*_: object, **__: object) -> CheckResult:
         return CheckResult()
 
-    monkeypatch.setattr("s3gc.cycle.check_operation", no_check)
+    monkeypatch.setattr("s3gc.cycle.story.check_operation", no_check)
     credentials(minio)
     world = await World(minio, await postgres.fresh_database(), tmp_path / "vault").begin()
     await world.upload({f"m/{i:04d}.bin": b"%d" % i for i in range(40)})

@@ -243,6 +243,25 @@ async def test_execute_without_a_source_is_a_configuration_error_and_a_dry_run_k
     assert (result.unverifiable_count, result.verified_orphans) == (40, 0)
 
 
+@pytest.mark.parametrize("mode", ["dry_run", "execute"])
+@pytest.mark.parametrize(
+    ("unread", "message"),
+    [
+        ({"name": "billing", "tables": [{"table": "invoices", "columns": ["key"]}]}, "has no database URL"),
+        ({"name": "billing", "url": "sqlite:///nothing-declared.db"}, "names neither tables nor queries"),
+    ],
+)
+async def test_a_declared_source_that_cannot_be_read_is_never_left_out(
+    world: World, mode: str, unread: dict[str, object], message: str
+) -> None:
+    """What only the unread source references would look like orphans beside the source that can be read."""
+    await world.upload(BODIES)
+    await world.reference(KEYS[:30])
+    with pytest.raises(ConfigurationError, match=f"'billing' {message}"):
+        await world.run(world.config(mode=mode, sources=[unread]))
+    assert world.present() == BODIES
+
+
 async def test_change_capture_that_cannot_be_had_is_an_error_and_never_ignored(world: World) -> None:
     await world.upload({"a.bin": b"1"})
     with pytest.raises(CDCError, match="change capture"):

@@ -15,18 +15,16 @@ import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
 import aiosqlite
-from ulid import ULID
 
 from s3gc.backup.retention import expire
-from s3gc.config import Approval, GCMode, S3GCConfig, SourceConfig, Versions
-from s3gc.exceptions import CDCError, ConfigurationError, RefusedError, S3GCError
+from s3gc.config import Approval, GCMode, S3GCConfig, Versions
+from s3gc.cycle.facts import CycleFacts
+from s3gc.cycle.start import choose_operation, open_sources
+from s3gc.exceptions import ConfigurationError, RefusedError, S3GCError
 from s3gc.inventory.listing import Inventory, take_inventory
 from s3gc.plan import guards
 from s3gc.plan.baselines import load_baselines, update_baselines
@@ -35,22 +33,21 @@ from s3gc.plan.maturity import ripe_since
 from s3gc.plan.planfile import PlanSummary, intersect, read_plan, summarise, write_plan
 from s3gc.plan.undeclared import find_undeclared
 from s3gc.references.reader import ReadColumn, read_references
-from s3gc.references.sources import open_source
-from s3gc.references.types import ReferenceRules, Source, SourcePreflight
+from s3gc.references.types import Source, SourcePreflight
 from s3gc.report.write import write_report
-from s3gc.results import GCResult, GuardReport, Outcome, Progress
+from s3gc.results import GCResult, Outcome, Progress
 from s3gc.state import GCState
 from s3gc.store.probe import Capabilities, probe
-from s3gc.sweep.check import CheckResult, check_operation
+from s3gc.sweep.check import check_operation
 from s3gc.sweep.delete import Method, choose_method
 from s3gc.sweep.heal import heal
 from s3gc.sweep.recover import close_operation, open_operations, uncover_newer_versions
-from s3gc.sweep.sweep import SweepContext, SweepResult, sweep
+from s3gc.sweep.sweep import SweepContext, sweep
 from s3gc.sweep.verify import Verifier
 from s3gc.vault.catalog import index_operation, open_catalog
 from s3gc.vault.claim import claim
 from s3gc.vault.lock import ScopeLock, hold_scope
-from s3gc.vault.operations import Operation, OperationRecord
+from s3gc.vault.operations import Operation
 from s3gc.vault.records import PlannedObject
 from s3gc.vault.state import ScopeState
 
@@ -89,23 +86,6 @@ async def run_gc_cycle(
         await cycle.close()
 
 
-@dataclass(slots=True)
-class _Facts:
-    """What a cycle knows so far; the result is made of it, whenever the cycle ends."""
-
-    inventory: Inventory | None = None
-    joined: Joined | None = None
-    plan: PlanSummary | None = None
-    reports: list[GuardReport] = field(default_factory=list)
-    swept: SweepResult = field(default_factory=SweepResult)
-    checked: CheckResult = field(default_factory=CheckResult)
-    healed: CheckResult = field(default_factory=CheckResult)
-    recovered: CheckResult = field(default_factory=CheckResult)
-    seconds: dict[str, float] = field(default_factory=dict)
-    errors: list[str] = field(default_factory=list)
-    approval_expires_at: datetime | None = None
-
-
 class _Cycle:
     def __init__(self, config: S3GCConfig, state: GCState, progress: Callable[[Progress], None]) -> None:
         self.config = config
@@ -116,7 +96,7 @@ class _Cycle:
         self.began = time.monotonic()
         self.started_at = datetime.now(UTC)
         self.executing = config.mode is GCMode.EXECUTE
-        self.facts = _Facts()
+        self.facts = CycleFacts()
         self.sources: list[tuple[Source, SourcePreflight]] = []
         self.capabilities: Capabilities | None = None
         self.method: Method | None = None
@@ -137,7 +117,10 @@ class _Cycle:
     async def run(self, lock: ScopeLock, operation_id: str | None) -> GCResult:
         if self.executing:
             await claim(self.bucket, self.vault.id, self.scope)
-        operation, approved, resumed = await self._operation(operation_id)
+        started = await choose_operation(
+            self.vault, self.scope, self.config, started_at=self.started_at, operation_id=operation_id
+        )
+        operation, approved, resumed = started.operation, started.approved, started.resumed
         try:
             with self._phase("Preflight"):
                 await self._open_sources()
@@ -159,94 +142,10 @@ class _Cycle:
             raise
         return await self._sweep_to_the_end(operation, lock, plan)
 
-    async def _operation(self, operation_id: str | None) -> tuple[Operation, bool, bool]:
-        """The operation to run: a new one, or one to resume. Returns it, whether its plan is approved, and whether it
-        is resumed."""
-        if operation_id is not None:
-            operation = self.vault.operation(operation_id)
-            if not await operation.exists():
-                raise ConfigurationError(
-                    f"there is no operation {operation_id!r} in vault {self.vault.location}; "
-                    "`s3gc operations` lists them"
-                )
-            if not await operation.plan_exists():
-                raise ConfigurationError(
-                    f"operation {operation_id!r} has no plan to resume; start a new cycle"
-                )
-            return operation, await self._is_approved(operation), True
-        if self.executing:
-            youngest = datetime.now(UTC) - timedelta(hours=self.config.limits.max_plan_age_hours)
-            for record in await self.vault.operations(scope_id=self.scope.id):
-                if record.started_at < youngest:
-                    break
-                if record.outcome in (Outcome.AWAITING_APPROVAL, Outcome.REFUSED):
-                    operation = self.vault.operation(record.id)
-                    if await operation.plan_exists() and await self._is_approved(operation):
-                        return operation, True, True
-        operation = self.vault.operation(str(ULID()))
-        await operation.create(
-            OperationRecord(
-                id=operation.id,
-                scope=self.scope.id,
-                bucket=self.config.bucket,
-                mode=self.config.mode,
-                started_at=self.started_at,
-            )
-        )
-        return operation, False, False
-
-    @staticmethod
-    async def _is_approved(operation: Operation) -> bool:
-        approval = await operation.approval()
-        return approval is not None and approval.digest == (await operation.record()).extra.get("plan_digest")
-
     async def _open_sources(self) -> None:
         self.tell(Progress("Preflight"))
-        problems: list[S3GCError] = []
-        for source_config in self.config.effective_sources:
-            if not source_config.is_readable:
-                continue
-            if source_config.cdc is not None:
-                problems.append(
-                    CDCError(
-                        f"source {source_config.name!r} asks for change capture (cdc), which this version of s3gc "
-                        "does not have. Remove cdc: deletions are then verified by query or rescan, with the same "
-                        "guarantee at the end of a cycle"
-                    )
-                )
-                continue
-            try:
-                source = await open_source(source_config, self._rules(source_config))
-                preflight = await source.preflight(execute=self.executing)
-            except S3GCError as error:
-                problems.append(error)
-                continue
-            self.sources.append((source, preflight))
-            if self.executing and not preflight.barrier:
-                problems.append(
-                    ConfigurationError(
-                        f"source {source_config.name!r} ({source_config.location}): s3gc cannot see when writers are "
-                        f"done, so a deletion could not be checked. {preflight.barrier_missing}"
-                    )
-                )
-        if len(problems) == 1:
-            raise problems[0]
-        if problems:
-            worst = next((p for p in problems if not isinstance(p, ConfigurationError)), problems[0])
-            raise type(worst)("\n".join(problem.message for problem in problems))
+        self.sources = await open_sources(self.config, self.bucket, executing=self.executing)
         self.verifier = await Verifier.begin(self.sources)
-
-    def _rules(self, source: SourceConfig) -> ReferenceRules:
-        hosts = {urlsplit(url).hostname for url in (self.bucket.endpoint, self.config.endpoint_url) if url}
-        return ReferenceRules(
-            bucket=self.config.bucket,
-            endpoint_hosts=frozenset(
-                host.lower() for host in hosts if host and not host.endswith("amazonaws.com")
-            ),
-            base_urls=tuple((base.url, base.key_prefix) for base in self.config.base_urls),
-            foreign_hosts=frozenset(self.config.foreign_hosts),
-            derivatives=source.derivatives,
-        )
 
     async def _recover(self, *, except_operation: str) -> None:
         for operation in await open_operations(self.vault, self.scope):
@@ -513,61 +412,18 @@ class _Cycle:
             log.warning("old operations were not expired: %s", error.message)
 
     def _result(self, operation: Operation, outcome: Outcome, errors: list[str]) -> GCResult:
-        facts, swept, checked = self.facts, self.facts.swept, self.facts.checked
-        counts = facts.joined.counts if facts.joined else None
-        planned = facts.plan
-        dry = self.config.mode is GCMode.DRY_RUN
-        versioned = self.capabilities is not None and self.capabilities.versioning.status == "Enabled"
-        now = datetime.now(UTC)
-        values: dict[str, Any] = {}
-        if counts is not None:
-            values = {
-                "total_scanned": counts.scanned,
-                "total_bytes": counts.bytes,
-                "candidates_found": counts.candidates,
-                "waiting_count": counts.waiting,
-                "young_count": counts.young,
-                "excluded_count": counts.excluded,
-                "not_actionable_count": counts.not_actionable,
-                "held_count": counts.held,
-                "unverifiable_count": counts.unverifiable,
-            }
-        if facts.joined is not None:
-            values["coverage"] = list(facts.joined.coverage)
-            values["missing_objects"] = facts.joined.missing.objects
-        return GCResult(
+        return self.facts.result(
             operation_id=operation.id,
-            scope=self.scope.id,
-            bucket=self.config.bucket,
-            mode=self.config.mode.value,
+            scope_id=self.scope.id,
+            config=self.config,
             outcome=outcome,
+            errors=errors,
             started_at=self.started_at,
-            completed_at=now,
-            duration_seconds=round(time.monotonic() - self.began, 3),
-            verified_orphans=(planned.objects if planned else 0) if dry else swept.verified,
-            deleted_count=swept.deleted,
-            backed_up_count=swept.backed_up,
-            skipped_count=sum(swept.skipped.values()),
-            late_references=len(checked.late),
-            late_reference_keys=sorted(checked.late)[:100],
-            healed_count=len(facts.healed.restored) + len(facts.recovered.restored),
-            reclaimable_bytes=planned.bytes if planned else 0,
-            # A delete marker frees nothing; the bytes are still there as a noncurrent version.
-            reclaimed_bytes=0 if versioned else swept.deleted_bytes,
-            backed_up_bytes=swept.backed_up_bytes,
-            vault_bytes_written=swept.vault_bytes,
-            verification=self.verifier.level,
-            verification_reason=self.verifier.reason,
-            verified=checked.verified,
+            seconds=time.monotonic() - self.began,
+            versioned=self.capabilities is not None and self.capabilities.versioning.status == "Enabled",
             deletion=str(self.method or ""),
-            plan_digest=planned.digest if planned else None,
-            approval_expires_at=facts.approval_expires_at,
-            guards=facts.reports,
-            skipped=dict(swept.skipped),
-            phase_seconds={phase: round(seconds, 3) for phase, seconds in facts.seconds.items()},
-            requests=dict(self.bucket.requests),
-            errors=errors[:100],
-            **values,
+            verifier=self.verifier,
+            requests=self.bucket.requests,
         )
 
     async def _failed(self, operation: Operation, message: str, *, refused: bool = False) -> None:

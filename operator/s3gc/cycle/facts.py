@@ -1,0 +1,115 @@
+"""What a cycle knows so far, and the result that is made of it whenever the cycle ends.
+
+`cycle` tells the story and notes here what each step found; a cycle that ends early, refused or failed, has a result of
+the same shape as one that went through. Nothing in here reads or writes anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from s3gc.config import GCMode, S3GCConfig
+from s3gc.inventory.listing import Inventory
+from s3gc.plan.join import Joined
+from s3gc.plan.planfile import PlanSummary
+from s3gc.results import GCResult, GuardReport, Outcome
+from s3gc.sweep.check import CheckResult
+from s3gc.sweep.sweep import SweepResult
+from s3gc.sweep.verify import Verifier
+
+__all__ = ["CycleFacts"]
+
+#: Errors that a result carries; the log has all of them.
+MAX_ERRORS = 100
+
+
+@dataclass(slots=True)
+class CycleFacts:
+    """Filled step by step; what a step that never ran would have found is None or empty."""
+
+    inventory: Inventory | None = None
+    joined: Joined | None = None
+    plan: PlanSummary | None = None
+    reports: list[GuardReport] = field(default_factory=list)
+    swept: SweepResult = field(default_factory=SweepResult)
+    checked: CheckResult = field(default_factory=CheckResult)
+    healed: CheckResult = field(default_factory=CheckResult)
+    recovered: CheckResult = field(default_factory=CheckResult)
+    seconds: dict[str, float] = field(default_factory=dict)  # phase -> wall seconds
+    errors: list[str] = field(default_factory=list)
+    approval_expires_at: datetime | None = None
+
+    def result(
+        self,
+        *,
+        operation_id: str,
+        scope_id: str,
+        config: S3GCConfig,
+        outcome: Outcome,
+        errors: Sequence[str],
+        started_at: datetime,
+        seconds: float,
+        versioned: bool,
+        deletion: str,
+        verifier: Verifier,
+        requests: Mapping[str, int],
+    ) -> GCResult:
+        """Return the result as of now; `seconds` is the cycle's wall time, `requests` the bucket's, by action."""
+        swept, checked = self.swept, self.checked
+        planned = self.plan
+        dry = config.mode is GCMode.DRY_RUN
+        return GCResult(
+            operation_id=operation_id,
+            scope=scope_id,
+            bucket=config.bucket,
+            mode=config.mode.value,
+            outcome=outcome,
+            started_at=started_at,
+            completed_at=datetime.now(UTC),
+            duration_seconds=round(seconds, 3),
+            verified_orphans=(planned.objects if planned else 0) if dry else swept.verified,
+            deleted_count=swept.deleted,
+            backed_up_count=swept.backed_up,
+            skipped_count=sum(swept.skipped.values()),
+            late_references=len(checked.late),
+            late_reference_keys=sorted(checked.late)[:100],
+            healed_count=len(self.healed.restored) + len(self.recovered.restored),
+            reclaimable_bytes=planned.bytes if planned else 0,
+            # A delete marker frees nothing; the bytes are still there as a noncurrent version.
+            reclaimed_bytes=0 if versioned else swept.deleted_bytes,
+            backed_up_bytes=swept.backed_up_bytes,
+            vault_bytes_written=swept.vault_bytes,
+            verification=verifier.level,
+            verification_reason=verifier.reason,
+            verified=checked.verified,
+            deletion=deletion,
+            plan_digest=planned.digest if planned else None,
+            approval_expires_at=self.approval_expires_at,
+            guards=self.reports,
+            skipped=dict(swept.skipped),
+            phase_seconds={phase: round(spent, 3) for phase, spent in self.seconds.items()},
+            requests=dict(requests),
+            errors=list(errors[:MAX_ERRORS]),
+            **self._join_counts(),
+        )
+
+    def _join_counts(self) -> dict[str, Any]:
+        if self.joined is None:
+            return {}
+        counts = self.joined.counts
+        return {
+            "total_scanned": counts.scanned,
+            "total_bytes": counts.bytes,
+            "candidates_found": counts.candidates,
+            "waiting_count": counts.waiting,
+            "young_count": counts.young,
+            "excluded_count": counts.excluded,
+            "not_actionable_count": counts.not_actionable,
+            "held_count": counts.held,
+            "unverifiable_count": counts.unverifiable,
+            "coverage": list(self.joined.coverage),
+            "missing_objects": self.joined.missing.objects,
+        }
