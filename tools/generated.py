@@ -3,9 +3,10 @@
 
     python tools/generated.py [--check]
 
-The table of docs/policy.md comes from `s3gc.names`. The lock files come from pyproject.toml by `make lock`,
-which needs a network; here only their agreement is checked: every requirement of pyproject.toml is locked at
-a version that satisfies it, with hashes, and no host is named.
+The table of docs/policy.md comes from `s3gc.names`, `crds/` from the models of `s3gc.manifest`. The lock
+files come from pyproject.toml by `make lock`, which needs a network; here only their agreement is checked:
+every requirement of pyproject.toml is locked at a version that satisfies it, with hashes, and no host is
+named.
 """
 
 from __future__ import annotations
@@ -35,10 +36,13 @@ def with_table(text: str, table: str) -> str:
 
 def generated() -> Iterator[tuple[Path, str]]:
     """Each generated file and what it should hold."""
+    from s3gc.controller.crd import definitions
     from s3gc.names import markdown_table
 
     policy = ROOT / "docs" / "policy.md"
     yield policy, with_table(policy.read_text(), markdown_table())
+    for name, text in definitions().items():
+        yield ROOT / "crds" / name, text
 
 
 def lock_problems(lock: Path, requirements: Iterable[str]) -> Iterator[str]:
@@ -62,7 +66,7 @@ def lock_problems(lock: Path, requirements: Iterable[str]) -> Iterator[str]:
 
 def problems() -> Iterator[str]:
     for path, wanted in generated():
-        if path.read_text() != wanted:
+        if not path.exists() or path.read_text() != wanted:
             yield f"{path.relative_to(ROOT)} is not current: run `make generated`"
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     base, extras = project["project"]["dependencies"], project["project"]["optional-dependencies"]
@@ -88,6 +92,7 @@ def main() -> None:
     )
     if not parser.parse_args().check:
         for path, text in generated():
+            path.parent.mkdir(exist_ok=True)
             path.write_text(text)
     found = list(problems())
     if found:

@@ -91,13 +91,24 @@ def test_a_manifest_has_every_limit() -> None:
 
 
 def test_one_reference_may_use_database_url_and_two_may_not() -> None:
-    reference = {"name": "a", "database": {"urlSecretRef": {"name": "db", "key": "url"}}}
+    reference = {
+        "name": "a",
+        "database": {"urlSecretRef": {"name": "db", "key": "url"}},
+        "queries": [{"name": "files", "sql": "select key from files"}],
+    }
     environ = {"DATABASE_URL": "sqlite:///shop.db"}
     config = load_policy(changed(references=[reference]), environ)
     assert config.sources[0].connection_url == "sqlite:///shop.db"
     text = problems_of(changed(references=[reference, {**reference, "name": "b"}]), environ)
     assert "spec.references[0].database.urlSecretRef: outside of a cluster, set S3GC_SOURCE_0_URL" in text
     assert "spec.references[1].database.urlSecretRef: outside of a cluster, set S3GC_SOURCE_1_URL" in text
+
+
+def test_a_database_that_nothing_is_read_of_is_refused() -> None:
+    reference = {"name": "a", "database": {"urlSecretRef": {"name": "db", "key": "url"}}}
+    assert "spec.references[0]: a database without tables and queries" in problems_of(
+        changed(references=[reference])
+    )
 
 
 def test_without_secrets_a_manifest_can_still_be_judged() -> None:
