@@ -29,7 +29,8 @@ help:
 	@echo "make soak         the long runs with random kills (S3GC_SOAK_MINUTES, default 60)"
 	@echo "make bench        benchmarks beside their peers, about ten minutes; see docs/performance.md"
 	@echo "make bench-large  10,000,000 objects and references in at most 1 GiB"
-	@echo "make tools        build MinIO, versitygw and s5cmd (minutes, once)"
+	@echo "make tools        build MinIO, versitygw, s5cmd, Kubernetes and Helm (about 15 minutes, once)"
+	@echo "make cluster      start a Kubernetes on this machine and keep it; cluster-down ends it"
 	@echo "make lock         make the lock files anew"
 	@echo "make clean        remove environments and caches of this folder"
 
@@ -73,12 +74,18 @@ demo: $(DEMO_STAMP)
 
 # --- to develop -----------------------------------------------------------------------------
 
-.PHONY: packages tools lint test soak
+.PHONY: packages tools cluster cluster-down lint test soak
 packages:
 	@tools/test-packages.sh
 
 tools: venv
 	@$(VENV)/bin/python tests/testbed/tools.py build
+
+cluster: packages venv tools
+	@$(VENV)/bin/python tests/testbed/cluster.py up
+
+cluster-down: venv
+	@$(VENV)/bin/python tests/testbed/cluster.py down
 
 lint: venv
 	$(VENV)/bin/ruff check

@@ -2,7 +2,7 @@
 
 A server that is missing is a failure, never a skip: a green run means that everything ran. To use servers
 of your own set S3GC_TEST_MINIO_ENDPOINT, _ACCESS_KEY, _SECRET_KEY, the same for S3GC_TEST_VERSITYGW_…,
-S3GC_TEST_POSTGRES_DSN or S3GC_TEST_MARIADB_DSN.
+S3GC_TEST_POSTGRES_DSN or S3GC_TEST_MARIADB_DSN; for a cluster KUBECONFIG and S3GC_TEST_IMAGE.
 
 The environment is cleaned before anything is imported: no profile, credential, endpoint, proxy or
 database variable of the machine reaches a test.
@@ -43,6 +43,7 @@ def _clean_environment() -> None:
 _clean_environment()
 
 from tests.testbed import services  # noqa: E402  (after the environment is clean)
+from tests.testbed.kubernetes import Kubernetes  # noqa: E402
 from tests.testbed.services import Home, MariaDB, Postgres, S3Server  # noqa: E402
 
 if TYPE_CHECKING:
@@ -123,3 +124,32 @@ def credentials(monkeypatch: pytest.MonkeyPatch) -> Callable[[S3Server], None]:
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", server.secret_key)
 
     return use
+
+
+@pytest.fixture(scope="session")
+def kubernetes_api() -> Iterator[Kubernetes]:
+    """A real API server with its controllers, where no pod has to run: needs no root."""
+    cluster = Kubernetes.acquire(with_node=False)
+    yield cluster
+    cluster.release()
+
+
+@pytest.fixture(scope="session")
+def kubernetes() -> Iterator[Kubernetes]:
+    """A real cluster with a node, shared with everybody on this machine. Pods use `hostNetwork: true`."""
+    cluster = Kubernetes.acquire(with_node=True)
+    yield cluster
+    cluster.release()
+
+
+@pytest.fixture(scope="session")
+def s3gc_image(kubernetes: Kubernetes) -> str:
+    """The project's image as its files are now, in the node of `kubernetes`."""
+    return kubernetes.image()
+
+
+@pytest.fixture
+def namespace(kubernetes: Kubernetes) -> Iterator[str]:
+    """A namespace of this test's own."""
+    with kubernetes.namespace() as name:
+        yield name

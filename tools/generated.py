@@ -77,6 +77,7 @@ def problems() -> Iterator[str]:
     ]
     yield from lock_problems(ROOT / "requirements.lock", everything)
     yield from lock_problems(ROOT / "requirements-demo.lock", [*base, *extras["demo"]])
+    yield from lock_problems(ROOT / "requirements-image.lock", [*base, *extras["mysql"]])
     tools = [
         line for line in (ROOT / "requirements-build.in").read_text().splitlines() if not line.startswith("#")
     ]

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The Debian packages that the tests need, installed where that is allowed; a clear message where it is not.
-# What an S3GC_TEST_*_DSN names is not asked for: that server is yours. Never asks anything.
+# What an S3GC_TEST_*_DSN names is not asked for: that server is yours. The same goes for a cluster that KUBECONFIG and
+# S3GC_TEST_IMAGE name. Never asks anything.
 set -euo pipefail
 export PATH="$PATH:/usr/sbin:/usr/local/sbin"
 missing=()
@@ -18,6 +19,15 @@ have_mariadb() {
 [ -n "${S3GC_TEST_POSTGRES_DSN:-}" ] || have_postgres || missing+=(postgresql postgresql-contrib)
 [ -n "${S3GC_TEST_MARIADB_DSN:-}" ] || have_mariadb || missing+=(mariadb-server)
 command -v zstd >/dev/null || missing+=(zstd)
+
+# A node of the test bed's Kubernetes: program or file, and its package. It runs as root only, so nobody else needs it.
+if [ "$(id -u)" -eq 0 ] && ! { [ -n "${KUBECONFIG:-}" ] && [ -n "${S3GC_TEST_IMAGE:-}" ]; }; then
+    for program in containerd runc buildah debootstrap iptables openssl gcc ip:iproute2; do
+        command -v "${program%%:*}" >/dev/null || missing+=("${program##*:}")
+    done
+    [ -e /usr/lib/cni/bridge ] || missing+=(containernetworking-plugins)
+    [ -e /usr/include/stdlib.h ] || missing+=(libc6-dev)
+fi
 [ ${#missing[@]} -eq 0 ] && exit 0
 
 become=()

