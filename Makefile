@@ -2,6 +2,7 @@
 #
 #   PYTHON   the interpreter to build environments with (3.11 or later; found by itself)
 #   VENV     the environment of the tests (.venv)
+#   WORKERS  processes that the tests run in, each with servers of its own (2)
 #   PYTEST   further words for pytest, for example PYTEST='-k restore -x'
 
 SHELL := /bin/bash
@@ -14,6 +15,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	"$$p" -c $(SUPPORTED) 2>/dev/null && { echo "$$p"; break; }; done)
 VENV ?= .venv
 DEMO_VENV ?= build/demo-venv
+WORKERS ?= 2
 PYTEST ?=
 
 # An environment is up to date while its stamp, named by the hash of its locks, is there.
@@ -95,7 +97,7 @@ lint: venv
 	$(VENV)/bin/python tools/generated.py --check
 
 test: packages venv tools lint
-	$(VENV)/bin/python -m pytest -m "not soak" $(PYTEST)
+	$(VENV)/bin/python -m pytest -m "not soak" -n $(WORKERS) --dist loadgroup $(PYTEST)
 
 soak: packages venv tools
 	$(VENV)/bin/python -m pytest -m soak --timeout=0 -s $(PYTEST)
