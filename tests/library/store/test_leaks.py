@@ -22,13 +22,15 @@ async def test_errors_cancellations_and_unread_downloads_leave_no_connection(ope
     async with start_stub([f"k{n}" for n in range(50)], page_size=10) as stub:
         stub.objects["big"] = (b"x" * 5_000_000, {})
         before = descriptors()
-        bucket = await open_bucket(stub, timeout_seconds=0.2)
+        hasty = await open_bucket(stub, timeout_seconds=0.2)
         for fault in (Fault.CUT, Fault.DROP, Fault.HANG, Fault.SLOW_DOWN, Fault.TRUNCATED, Fault.HTML):
             stub.fail(fault, times=5)
             with pytest.raises(S3GCError):
-                async for _ in bucket.list_pages():
+                async for _ in hasty.list_pages():
                     pass
             stub._faults.clear()
+        await hasty.close()
+        bucket = await open_bucket(stub)
         for _ in range(20):
             async with bucket.get("big") as download:
                 assert download is not None
