@@ -232,6 +232,7 @@ class BucketGCStatus(_Status):
     )
     active: Active | None = Field(None, description="The cycle that runs.")
     last_cycle: Cycle | None = Field(None, description="The cycle that ended last.")
+    accounted_until: Time | None = Field(None, description="Jobs made until then are in this status.")
     last_success_time: Time | None = Field(None, description="When a cycle succeeded last.")
     pending_approval: PendingApproval | None = Field(None, description="A plan that waits for a person.")
     metrics: VaultMetrics | None = Field(

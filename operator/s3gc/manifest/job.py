@@ -46,7 +46,7 @@ class JobSpec(Part):
         description="The Job is ended after so long; the cycle itself ends 300 s earlier, in good order. "
         "Default: 86400, a day.",
     )
-    host_network: Flag = Field(False, description="Use the node's network.")
+    host_network: Flag | None = Field(None, description="Use the node's network. Default: the pod's own.")
 
 
 class EngineSpec(Part):
