@@ -25,9 +25,12 @@ from s3gc.names import SETTINGS
 from s3gc.yaml_text import read_one_document
 
 __all__ = [
+    "DEADLINE_MARGIN_SECONDS",
     "PVC_VAULT",
+    "as_cron",
     "load_manifest",
     "load_policy",
+    "manifest_path",
     "parse_manifest",
     "policy_from_environment",
     "to_config",
@@ -183,7 +186,7 @@ def to_manifest(config: S3GCConfig, *, namespace: str | None = None) -> dict[str
             for name, value in config.limits.model_dump().items()
         },
         **_camelled(config, "retention_days", "unreferenced_days", "restore_hold_days", "time_zone"),
-        "schedule": _cron(config.schedule_cron),
+        "schedule": as_cron(config.schedule_cron) if config.schedule_cron is not None else None,
         "vault": _vault_manifest(config, policy),
         "engine": _camelled(
             config,
@@ -280,11 +283,12 @@ def _pascal(value: str) -> str:
     return "".join(part.capitalize() for part in str(value).split("_"))
 
 
-def _cron(schedule: str | None) -> str | None:
+def as_cron(schedule: str) -> str:
     """`HH:MM` as five fields, which is all that Kubernetes' users expect to read; the meaning is the same."""
-    if schedule is None or ":" not in schedule:
-        return schedule
-    hour, _, minute = schedule.partition(":")
+    text = schedule.strip()
+    if ":" not in text:
+        return text
+    hour, _, minute = text.partition(":")
     return f"{int(minute)} {int(hour)} * * *"
 
 
@@ -303,7 +307,7 @@ def _parsed(model: type[_M], value: object, name: str, root: Sequence[str] = ())
         return model.model_validate(value)
     except ValidationError as error:
         problems = list_problems(
-            error, where=lambda loc: _path([*root, *loc]), known=_spellings(BucketGCSpec)
+            error, where=lambda loc: manifest_path([*root, *loc]), known=_spellings(BucketGCSpec)
         )
         raise _about(name, configuration_problems(problems)) from None
 
@@ -326,7 +330,7 @@ def _spellings(model: type[BaseModel]) -> set[str]:
     return names
 
 
-def _path(loc: Sequence[str | int]) -> str:
+def manifest_path(loc: Sequence[str | int]) -> str:
     """`("spec", "references", 0, "tables")` -> ``spec.references[0].tables``."""
     text = ""
     for part in loc:
@@ -344,4 +348,4 @@ def _path_of_setting(loc: Sequence[str | int]) -> str:
     if first == "sources" and rest[1:] == ["cdc", "url"]:
         return f"spec.references[{rest[0]}].cdc.urlSecretRef ($S3GC_SOURCE_{rest[0]}_CDC_URL)"
     head = "metadata.name" if first == "name" else _PATHS.get(str(first), str(first))
-    return _path([head, *rest])
+    return manifest_path([head, *rest])

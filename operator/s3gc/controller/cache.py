@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Any
 
 from s3gc.controller.observe import JobView, read_job
 from s3gc.controller.resources import GCObject, RestoreObject, read_bucketgc, read_gcrestore
-from s3gc.controller.statuses import BucketGCStatus, GCRestoreStatus
 from s3gc.controller.vaults import bucket_key, vault_id
 
 __all__ = ["BUCKETGC", "GCRESTORE", "JOB", "Cache", "version"]
@@ -57,17 +55,9 @@ class Cache:
         """A Job that we made or found ourselves."""
         self._put(job)
 
-    def put_status(self, seen: GCObject | RestoreObject, status: object, resource_version: str) -> None:
-        """A status that we wrote, and the version that it made."""
-        meta = replace(seen.meta, resource_version=resource_version)
-        if isinstance(seen, GCObject) and isinstance(status, BucketGCStatus):
-            self._put(replace(seen, meta=meta, status=status))
-        elif isinstance(seen, RestoreObject) and isinstance(status, GCRestoreStatus):
-            self._put(replace(seen, meta=meta, status=status))
-
     def _put(self, seen: _Seen) -> bool:
         name, uid, resource_version = _identity(seen)
-        known = self._table(seen).get(name)
+        known = self._of_kind(_kind(seen)).get(name)
         if known is not None:
             _, known_uid, known_version = _identity(known)
             if known_uid == uid and version(known_version) > version(resource_version) > 0:
@@ -90,7 +80,7 @@ class Cache:
 
     def remove(self, kind: str, name: _Name, uid: str | None = None) -> _Seen | None:
         """Forget an object (the one with `uid`, where it is given) and return what was known of it."""
-        table: dict[_Name, Any] = {BUCKETGC: self._gcs, GCRESTORE: self._restores, JOB: self._jobs}[kind]
+        table = self._of_kind(kind)
         known: _Seen | None = table.get(name)
         if known is None or (uid is not None and _identity(known)[1] != uid):
             return None
@@ -110,10 +100,13 @@ class Cache:
                 if not self._jobs_of[index]:
                     del self._jobs_of[index]
 
-    def _table(self, seen: _Seen) -> Mapping[_Name, _Seen]:
-        if isinstance(seen, GCObject):
-            return self._gcs
-        return self._restores if isinstance(seen, RestoreObject) else self._jobs
+    def _of_kind(self, kind: str) -> dict[_Name, Any]:
+        tables: dict[str, dict[_Name, Any]] = {
+            BUCKETGC: self._gcs,
+            GCRESTORE: self._restores,
+            JOB: self._jobs,
+        }
+        return tables[kind]
 
     # --- what is asked
 
@@ -160,8 +153,13 @@ class Cache:
 
     def versions(self, kind: str) -> dict[_Name, tuple[str, str]]:
         """UID and resource version of every object of a kind."""
-        table: Mapping[_Name, _Seen] = {BUCKETGC: self._gcs, GCRESTORE: self._restores, JOB: self._jobs}[kind]
-        return {name: _identity(seen)[1:] for name, seen in table.items()}
+        return {name: _identity(seen)[1:] for name, seen in self._of_kind(kind).items()}
+
+
+def _kind(seen: _Seen) -> str:
+    if isinstance(seen, GCObject):
+        return BUCKETGC
+    return GCRESTORE if isinstance(seen, RestoreObject) else JOB
 
 
 def _identity(seen: _Seen) -> tuple[_Name, str, str]:

@@ -37,7 +37,7 @@ def short_result(result: GCResult, limit: int = SHORT_BYTES) -> str:
         if value not in (0, "", None)
     }
     short["guards"] = [
-        guard.model_dump(mode="json", include={"guard", "subject", "value", "limit", "waived"})
+        guard.model_dump(mode="json", include={"guard", "subject", "value", "limit", "waivable", "waived"})
         for guard in result.guards
         if guard.tripped
     ]
