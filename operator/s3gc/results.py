@@ -109,7 +109,8 @@ class GCResult(_Record):
     """Result of one garbage collection cycle.
 
     Counts are objects, sizes are bytes, times are UTC. `candidates_found` counts what no reference names, the waiting
-    ones included; `verified_orphans` is the plan's size in dry run and what passed verification otherwise.
+    ones included; `planned_objects` is the plan's size, `verified_orphans` the same in dry run and what passed
+    verification otherwise.
     """
 
     operation_id: str
@@ -123,6 +124,7 @@ class GCResult(_Record):
     total_scanned: int = 0
     total_bytes: int = 0
     candidates_found: int = 0
+    planned_objects: int = 0
     verified_orphans: int = 0
     deleted_count: int = 0
     backed_up_count: int = 0

@@ -56,7 +56,7 @@ def command(
     if how is not Output.TABLE:
         emit(approved, how)
         return
-    what = f"{plural(result.verified_orphans, 'object')}, {bytes_text(result.reclaimable_bytes)}"
+    what = f"{plural(result.planned_objects, 'object')}, {bytes_text(result.reclaimable_bytes)}"
     out = console()
     out.print(f"approved by {by}: {what}, plan {wanted[:12]}…", style="green")
     out.print(
@@ -87,7 +87,7 @@ def _digest(result: GCResult, digest: str | None, yes: bool) -> str:
         )
     size = bytes_text(result.reclaimable_bytes)
     typer.echo(
-        f"The plan of {result.operation_id} deletes {plural(result.verified_orphans, 'object')} ({size})"
+        f"The plan of {result.operation_id} deletes {plural(result.planned_objects, 'object')} ({size})"
     )
     typer.echo(f"from {result.bucket}. Its digest is {own}.")
     if not typer.confirm("Approve it?"):

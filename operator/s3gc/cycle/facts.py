@@ -70,6 +70,7 @@ class CycleFacts:
             started_at=started_at,
             completed_at=datetime.now(UTC),
             duration_seconds=round(seconds, 3),
+            planned_objects=planned.objects if planned else 0,
             verified_orphans=(planned.objects if planned else 0) if dry else swept.verified,
             deleted_count=swept.deleted,
             backed_up_count=swept.backed_up,

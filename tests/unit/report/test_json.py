@@ -42,7 +42,14 @@ def test_the_short_result_has_what_decides() -> None:
     )
     assert (short["outcome"], short["deleted_count"], short["plan_digest"]) == ("Refused", 5, "ab" * 32)
     assert short["guards"] == [
-        {"guard": "maxDeletePercent", "subject": "", "value": 12.0, "limit": 10.0, "waived": False}
+        {
+            "guard": "maxDeletePercent",
+            "subject": "",
+            "value": 12.0,
+            "limit": 10.0,
+            "waivable": False,
+            "waived": False,
+        }
     ]
     assert [len(error) for error in short["errors"]] == [200, 1, 1]
     assert "coverage" not in short
