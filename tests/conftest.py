@@ -142,6 +142,14 @@ def kubernetes() -> Iterator[Kubernetes]:
     cluster.release()
 
 
+@pytest.fixture(scope="module")
+def private_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubernetes]:
+    """An API server of this module's own, for tests of what a whole cluster shares (CRDs, cluster roles)."""
+    cluster = Kubernetes.private(tmp_path_factory.mktemp("cluster"))
+    yield cluster
+    cluster.release()
+
+
 @pytest.fixture(scope="session")
 def s3gc_image(kubernetes: Kubernetes) -> str:
     """The project's image as its files are now, in the node of `kubernetes`."""

@@ -3,7 +3,8 @@
 
     python tools/generated.py [--check]
 
-The table of docs/policy.md comes from `s3gc.names`, `crds/` from the models of `s3gc.manifest`. The lock
+The table of docs/policy.md comes from `s3gc.names`, `crds/` from the models of `s3gc.manifest`, what belongs to the
+chart from `chartfiles`. The lock
 files come from pyproject.toml by `make lock`, which needs a network; here only their agreement is checked:
 every requirement of pyproject.toml is locked at a version that satisfies it, with hashes, and no host is
 named.
@@ -24,6 +25,8 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "operator"))
 
+import chartfiles  # noqa: E402  (beside this file)
+
 
 def with_table(text: str, table: str) -> str:
     """`text` with the Markdown table that has the header row of `table` replaced by it."""
@@ -43,6 +46,7 @@ def generated() -> Iterator[tuple[Path, str]]:
     yield policy, with_table(policy.read_text(), markdown_table())
     for name, text in definitions().items():
         yield ROOT / "crds" / name, text
+    yield from chartfiles.generated()
 
 
 def lock_problems(lock: Path, requirements: Iterable[str]) -> Iterator[str]:

@@ -39,10 +39,15 @@ from tests.testbed.node import Node
 
 
 class Cluster:
-    """The shared cluster of this machine: who uses it, its start and its end."""
+    """The shared cluster of this machine: who uses it, its start and its end.
 
-    def __init__(self) -> None:
-        self.folder = tools.home() / "cluster"
+    With a `state` folder it is another one, of whoever names that folder; without a node, since two kubelets on one
+    machine would end each other's pods.
+    """
+
+    def __init__(self, state: Path | None = None) -> None:
+        self._state = state or tools.home()
+        self.folder = self._state / "cluster"
         self.folder.mkdir(parents=True, exist_ok=True)
         self._kept = self.folder / "kept"
         self._users = self.folder / "users"
@@ -61,7 +66,7 @@ class Cluster:
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         """One at a time starts or stops it; the others wait and look again."""
-        with (tools.home() / ".cluster.lock").open("w") as lock:
+        with (self._state / ".cluster.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             self._look()
             yield
@@ -86,7 +91,7 @@ class Cluster:
             self._tickets.append(ticket)
             self._up(with_node)
         # Ends the cluster when its users are killed. It holds no handle of ours, so it outlives us.
-        watch = [sys.executable, str(Path(__file__).resolve()), "watch"]
+        watch = [sys.executable, str(Path(__file__).resolve()), "watch", str(self._state)]
         daemons.Daemon(self.folder, "watch", watch).start()
 
     def release(self) -> None:
@@ -197,9 +202,9 @@ def main() -> None:
     image.add_argument("tag", nargs="?", help="default: localhost/s3gc:<hash of what goes into it>")
     verbs.add_parser("status", help="what runs, and who uses it")
     verbs.add_parser("down", help="stop it")
-    verbs.add_parser("watch")
+    verbs.add_parser("watch").add_argument("state", type=Path)
     options = parser.parse_args()
-    cluster = Cluster()
+    cluster = Cluster(getattr(options, "state", None))
     try:
         match options.verb:
             case "up":

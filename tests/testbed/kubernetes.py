@@ -51,6 +51,13 @@ class Kubernetes:
         cluster.acquire(with_node)
         return cls(cluster.kubeconfig, cluster)
 
+    @classmethod
+    def private(cls, state: Path) -> Kubernetes:
+        """An API server that nobody else uses, for what concerns a whole cluster. No pod runs on it."""
+        cluster = Cluster(state)
+        cluster.acquire(with_node=False)
+        return cls(cluster.kubeconfig, cluster)
+
     def release(self) -> None:
         if self.cluster is not None:
             self.cluster.release()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -11,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.testbed import tools
 from tests.testbed.kubernetes import RESTRICTED, Kubernetes
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -90,13 +88,9 @@ def _end_of(kubernetes: Kubernetes, namespace: str, pod: str) -> str:
 
 
 def test_a_cluster_without_users_ends_by_itself_and_its_api_server_survives_a_crash(tmp_path: Path) -> None:
-    """On a cluster of its own, without a node: two kubelets would end each other's pods."""
-    (tmp_path / "bin").symlink_to(tools.home() / "bin")
-    environment = {**os.environ, "S3GC_TOOLS": str(tmp_path)}
-    environment.pop("KUBECONFIG", None)
     program = (
-        "import time; from tests.testbed.kubernetes import Kubernetes\n"
-        "k = Kubernetes.acquire(with_node=False)\n"
+        "import sys, time; from pathlib import Path; from tests.testbed.kubernetes import Kubernetes\n"
+        "k = Kubernetes.private(Path(sys.argv[1]))\n"
         "k.kubectl('create', 'configmap', 'kept', '--from-literal=a=b')\n"
         "for part in ('kube-apiserver', 'etcd'):\n"
         "    k.cluster.crash(part)\n"
@@ -105,7 +99,7 @@ def test_a_cluster_without_users_ends_by_itself_and_its_api_server_survives_a_cr
         "print(*(part.pid for part in k.cluster.plane.parts.values()), flush=True); time.sleep(300)\n"
     )
     child = subprocess.Popen(
-        [sys.executable, "-c", program], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", program, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
     )
     assert child.stdout is not None
     pids = [int(word) for word in child.stdout.readline().split()]
@@ -129,6 +123,7 @@ def test_a_kubeconfig_alone_never_sends_tests_to_somebodys_cluster(
 
     monkeypatch.setattr("tests.testbed.cluster.Cluster.acquire", acquire)
     monkeypatch.setenv("S3GC_TOOLS", str(tmp_path))
+    monkeypatch.delenv("S3GC_TEST_IMAGE", raising=False)
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "production"))
     with pytest.raises(StoppedError):
         Kubernetes.acquire(with_node=True)

@@ -37,6 +37,7 @@ PACKAGES = {
     "s5cmd": ("s5cmd", "github.com/peak/s5cmd/v2"),
     "etcd": ("etcd", "go.etcd.io/etcd/server/v3"),
     "helm": ("helm", "helm.sh/helm/v4/cmd/helm"),
+    "kstatus": ("kstatus", "."),  # a program of ours around the library by which Flux judges
     **{name: ("kubernetes", f"k8s.io/kubernetes/cmd/{name}") for name in _CLUSTER},
 }
 
@@ -50,7 +51,9 @@ def home() -> Path:
 
 def _stamp(name: str) -> Path:
     module, _ = PACKAGES[name]
-    digest = hashlib.sha256((HERE / module / "go.mod").read_bytes() + KUBERNETES.encode()).hexdigest()[:16]
+    ours = b"".join(path.read_bytes() for path in sorted((HERE / module).glob("*.go")))
+    made_of = (HERE / module / "go.mod").read_bytes() + ours + KUBERNETES.encode()
+    digest = hashlib.sha256(made_of).hexdigest()[:16]
     return home() / "bin" / f".{name}.{digest}"
 
 
