@@ -10,6 +10,11 @@ The order, and why each step loses nothing:
    condition, which in a versioned bucket destroys nothing, and the versions then tell whether an upload
    slipped in between: it would lie between the marker and ours, and ours is removed again by its version id.
 
+Where versioning is Suspended, "null" names no particular version: whatever is uploaded there replaces it. So no
+marker is removed by that id, and nothing is written where that would destroy another null version. A store that
+takes a marker for an object is then written to without the condition, directly after it was seen that nothing is
+there, as everywhere else where a store knows no conditional create.
+
 Bytes are proven before a store can complete the object (see `reading`), and what the store made of the
 headers is compared afterwards: some drop a storage class or an encryption silently.
 """
@@ -24,7 +29,7 @@ from typing import Literal
 from s3gc.backup.headers import comparable_etags, grants_in, headers_for, lost_in, part_size_of
 from s3gc.backup.reading import read_object
 from s3gc.exceptions import AccessDeniedError, RestoreError, StoreError
-from s3gc.store.bucket import Bucket
+from s3gc.store.bucket import Bucket, VersioningStatus
 from s3gc.store.types import ObjectHead, ObjectVersion, PutAnswer
 from s3gc.vault.records import BackupEntry
 from s3gc.vault.vault import Vault
@@ -43,7 +48,7 @@ async def bring_back(
     vault: Vault,
     entry: BackupEntry,
     *,
-    versioned: bool,
+    versioning: VersioningStatus,
     create_only: str = "honoured",
     marker_version_id: str | None = None,
     key: str | None = None,
@@ -52,7 +57,7 @@ async def bring_back(
     """Bring `entry`'s object back and verify it; return how, or "present" when something was there and was
     left.
 
-    `versioned` says that the bucket has versioning Enabled. `create_only` is what the probe saw
+    `versioning` is the bucket's, as it is now. `create_only` is what the probe saw
     (`Capabilities`); with "refused" the write goes without its condition, directly after a HEAD.
     `marker_version_id` is our own marker where the audit knows it: another one is then not removed. `key`
     is another place than the original (then versions are not looked at). What came back other than it was
@@ -63,10 +68,13 @@ async def bring_back(
     """
     place = entry.key if key is None else key
     noted = notes if notes is not None else []
-    if versioned and key is None:
-        uncovered = await _uncover(bucket, entry, marker_version_id)
+    if versioning != "Off" and key is None:
+        versions = await bucket.versions(entry.key)
+        uncovered = await _uncover(bucket, entry, versions, marker_version_id, versioning)
         if uncovered is not None:
             return uncovered
+        if versioning == "Suspended":
+            _keep_null_version(bucket, entry, versions)
     if await bucket.head(place) is not None:
         return "present"
     is_original = key is None
@@ -84,39 +92,50 @@ async def bring_back(
         if head is not None:
             # Either somebody was faster, or this is our own first attempt whose answer was lost.
             return "restored" if head.size == entry.size and head.etag == entry.etag else "present"
-        if not versioned:
+        if versioning == "Enabled":
+            return await _write_over_marker(bucket, vault, entry, place, is_original=is_original, notes=noted)
+        if versioning == "Suspended":
+            answer = await write_back(
+                bucket, vault, entry, place, create_only=False, is_original=is_original, notes=noted
+            )
+        if answer is None:
             raise RestoreError(
                 f"bucket {bucket.name!r}: the store refuses to create key {place!r} although nothing is "
                 "there (412). Try again"
             )
-        return await _write_over_marker(bucket, vault, entry, place, is_original=is_original, notes=noted)
     await _verify(bucket, entry, place, answer, noted)
     return "restored"
 
 
 def is_recorded_version(entry: BackupEntry, version: ObjectVersion) -> bool:
-    """Whether `version` is the one that was backed up. The version of before versioning is "null" in a
-    listing of versions and may have no id elsewhere; then ETag, size and the whole second decide."""
+    """Whether `version` is the one that was backed up. A version id is an identity.
+
+    The version of before versioning is "null" in a listing of versions and has no id in HEAD; then ETag and size
+    decide, and that it is no older: while versioning is Enabled nothing can take its place, and versitygw gives a
+    version that became noncurrent the time at which it did."""
     if version.is_marker or version.etag != entry.etag or version.size != entry.size:
         return False
     if entry.version_id in (None, "null"):
-        is_same_second = version.last_modified.replace(microsecond=0) == entry.last_modified.replace(
-            microsecond=0
-        )
-        return version.version_id in ("", "null") and is_same_second
+        is_no_older = version.last_modified >= entry.last_modified.replace(microsecond=0)
+        return version.version_id in ("", "null") and is_no_older
     return version.version_id == entry.version_id
 
 
-async def _uncover(bucket: Bucket, entry: BackupEntry, marker_version_id: str | None) -> Brought | None:
+async def _uncover(
+    bucket: Bucket,
+    entry: BackupEntry,
+    versions: Sequence[ObjectVersion],
+    marker_version_id: str | None,
+    versioning: VersioningStatus,
+) -> Brought | None:
     """Step 1; None when the object has to be written."""
-    versions = await bucket.versions(entry.key)
     if not versions:
         return None
     marker = versions[0]
     if not marker.is_marker:
         return "present"
     below = versions[1] if len(versions) > 1 else None
-    if below is None or below.is_marker:
+    if below is None or below.is_marker or (versioning == "Suspended" and marker.version_id == "null"):
         return None
     is_ours = marker_version_id in (None, marker.version_id)
     if is_ours and is_recorded_version(entry, below):
@@ -138,6 +157,15 @@ async def _uncover(bucket: Bucket, entry: BackupEntry, marker_version_id: str | 
         await bucket.delete(entry.key, version_id=marker.version_id)
         return "present"
     return None
+
+
+def _keep_null_version(bucket: Bucket, entry: BackupEntry, versions: Sequence[ObjectVersion]) -> None:
+    for version in versions:
+        if version.version_id == "null" and not version.is_marker and not is_recorded_version(entry, version):
+            raise RestoreError(
+                f"bucket {bucket.name!r}: versioning is Suspended, so writing key {entry.key!r} would destroy its "
+                "noncurrent null version, which is another object. Enable versioning and restore again"
+            )
 
 
 def _is_newer(entry: BackupEntry, below: ObjectVersion, versions: Sequence[ObjectVersion]) -> bool:

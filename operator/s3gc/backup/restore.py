@@ -93,7 +93,8 @@ async def restore_operation(
             details={"operation_id": operation.id, "bucket": origin},
         )
     async with _target(config, state, target_bucket) as bucket:
-        restore.is_versioned = not dry_run and (await bucket.versioning()).status == "Enabled"
+        if not dry_run:
+            restore.versioning = (await bucket.versioning()).status
         if dry_run or elsewhere:
             await restore.run(bucket, None)
         else:

@@ -22,7 +22,7 @@ from s3gc.backup.budget import Budget
 from s3gc.config import S3GCConfig
 from s3gc.exceptions import RestoreError, S3GCError, VaultCorruptedError, VaultError
 from s3gc.results import Progress, RestoreResult
-from s3gc.store.bucket import Bucket
+from s3gc.store.bucket import Bucket, VersioningStatus
 from s3gc.store.types import ObjectHead
 from s3gc.vault import catalog
 from s3gc.vault.lock import ScopeLock
@@ -69,7 +69,7 @@ class Restoration:
     prefix: str | None
     progress: Callable[[Progress], None] | None
     vault_db: aiosqlite.Connection | None
-    is_versioned: bool = False
+    versioning: VersioningStatus = "Off"
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     restored: list[str] = field(default_factory=list)
@@ -184,7 +184,7 @@ class Restoration:
             bucket,
             self.vault,
             entry,
-            versioned=self.is_versioned,
+            versioning=self.versioning,
             marker_version_id=outcome.marker_version_id if outcome.action == "deleted" else None,
             key=None if self.prefix is None else place,
             notes=self.notes,

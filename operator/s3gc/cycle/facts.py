@@ -52,7 +52,6 @@ class CycleFacts:
         errors: Sequence[str],
         started_at: datetime,
         seconds: float,
-        versioned: bool,
         deletion: str,
         verifier: Verifier,
         requests: Mapping[str, int],
@@ -79,8 +78,9 @@ class CycleFacts:
             late_reference_keys=sorted(checked.late)[:100],
             healed_count=len(self.healed.restored) + len(self.recovered.restored),
             reclaimable_bytes=planned.bytes if planned else 0,
-            # A delete marker frees nothing; the bytes are still there as a noncurrent version.
-            reclaimed_bytes=0 if versioned else swept.deleted_bytes,
+            # A delete marker frees nothing; the bytes are still there as a noncurrent version. What came back in this
+            # very cycle was not freed either.
+            reclaimed_bytes=max(swept.freed_bytes - checked.rewritten_bytes, 0),
             backed_up_bytes=swept.backed_up_bytes,
             vault_bytes_written=swept.vault_bytes,
             verification=verifier.level,

@@ -37,6 +37,7 @@ from s3gc.references.types import Source, SourcePreflight
 from s3gc.report.write import write_report
 from s3gc.results import GCResult, Outcome, Progress
 from s3gc.state import GCState
+from s3gc.store.bucket import VersioningStatus
 from s3gc.store.probe import Capabilities, probe
 from s3gc.sweep.check import check_operation
 from s3gc.sweep.delete import Method, choose_method
@@ -159,14 +160,14 @@ class _Cycle:
                 continue
             self.tell(Progress("Recovering"))
             versioning = await self.bucket.versioning()
-            if versioning.status == "Enabled":
-                await uncover_newer_versions(self.bucket, operation)
+            if versioning.status != "Off":
+                await uncover_newer_versions(self.bucket, operation, versioning=versioning.status)
             result = await close_operation(
                 self.bucket,
                 self.vault,
                 operation,
                 self.verifier,
-                versioned=versioning.status == "Enabled",
+                versioning=versioning.status,
                 create_only="honoured",
                 barrier_timeout_seconds=self.config.barrier_timeout_seconds,
             )
@@ -225,13 +226,15 @@ class _Cycle:
         # Before the guards: a wrong plan must not keep away what an earlier one took.
         self.tell(Progress("Healing"))
         with self._phase("Healing"):
-            status = (await self.bucket.versioning()).status if self.executing else "Off"
+            versioning: VersioningStatus = (
+                (await self.bucket.versioning()).status if self.executing else "Off"
+            )
             self.facts.healed = await heal(
                 self.bucket if self.executing else None,
                 self.vault,
                 self.scope,
                 columns,
-                versioned=status == "Enabled",
+                versioning=versioning,
                 create_only="honoured",
             )
         self.facts.errors += self.facts.healed.errors
@@ -348,7 +351,6 @@ class _Cycle:
 
     async def _check(self, operation: Operation) -> None:
         self.tell(Progress("Checking", deleted=self.facts.swept.deleted, total=self.facts.swept.deleted))
-        status = self.capabilities.versioning.status if self.capabilities else "Off"
         timeout = self.config.barrier_timeout_seconds
         with self._phase("Checking"):
             self.facts.checked = await check_operation(
@@ -356,7 +358,8 @@ class _Cycle:
                 self.vault,
                 operation,
                 self.verifier,
-                versioned=status == "Enabled",
+                # Asked anew: it may have been switched while the sweep ran.
+                versioning=(await self.bucket.versioning()).status,
                 create_only=self.capabilities.create_only_put if self.capabilities else "unknown",
                 barrier_timeout_seconds=min(timeout, STOPPED_BARRIER_SECONDS)
                 if self.stop.is_set()
@@ -420,7 +423,6 @@ class _Cycle:
             errors=errors,
             started_at=self.started_at,
             seconds=time.monotonic() - self.began,
-            versioned=self.capabilities is not None and self.capabilities.versioning.status == "Enabled",
             deletion=str(self.method or ""),
             verifier=self.verifier,
             requests=self.bucket.requests,

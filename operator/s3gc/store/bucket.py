@@ -25,13 +25,13 @@ from s3gc.store.keys import quote_key
 from s3gc.store.limiter import Limiter
 from s3gc.store.listing import ListingPage
 from s3gc.store.multipart import check_md5
-from s3gc.store.settings import LockConfiguration, VersioningState
+from s3gc.store.settings import LockConfiguration, VersioningState, VersioningStatus
 from s3gc.store.transport import Transport
 from s3gc.store.types import DeleteAnswer, ObjectHead, ObjectVersion, PutAnswer
 from s3gc.store.versions import list_versions
 from s3gc.store.wire import Answer, Body, Request, RetryPolicy, spooled
 
-__all__ = ["Bucket", "Download", "LockConfiguration", "RetryPolicy", "VersioningState"]
+__all__ = ["Bucket", "Download", "LockConfiguration", "RetryPolicy", "VersioningState", "VersioningStatus"]
 
 _CHUNK = 256 * 1024
 #: A page that does not prove itself is asked for again so often: proxies and nodes that restart cut answers

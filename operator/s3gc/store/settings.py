@@ -19,6 +19,7 @@ from s3gc.store.xml import Element, parse_xml
 __all__ = [
     "LockConfiguration",
     "VersioningState",
+    "VersioningStatus",
     "read_acl",
     "read_lock_configuration",
     "read_tags",
@@ -31,9 +32,12 @@ _UNSUPPORTED = frozenset(
 _MAYBE = frozenset({200, 400, 404, 405, 501})
 
 
+VersioningStatus = Literal["Enabled", "Suspended", "Off"]
+
+
 @dataclass(frozen=True, slots=True)
 class VersioningState:
-    status: Literal["Enabled", "Suspended", "Off"]
+    status: VersioningStatus
     mfa_delete: bool = False
 
 

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 
 from s3gc.backup.bringing import bring_back
 from s3gc.exceptions import S3GCError
-from s3gc.store.bucket import Bucket
+from s3gc.store.bucket import Bucket, VersioningStatus
 from s3gc.sweep.verify import Verifier
 from s3gc.vault.operations import Operation
 from s3gc.vault.records import AuditRecord, BackupEntry
@@ -36,6 +36,7 @@ class CheckResult:
     checked: int = 0
     late: dict[str, str] = field(default_factory=dict)  # key -> column that references it
     restored: list[str] = field(default_factory=list)
+    rewritten_bytes: int = 0  # of those: written again from the vault (the others were only hidden)
     failed: dict[str, str] = field(default_factory=dict)  # key -> why it could not be brought back
     errors: list[str] = field(default_factory=list)
 
@@ -46,7 +47,7 @@ async def check_operation(
     operation: Operation,
     verifier: Verifier,
     *,
-    versioned: bool,
+    versioning: VersioningStatus,
     create_only: str,
     barrier_timeout_seconds: float,
     progress: Callable[[int], None] | None = None,
@@ -83,7 +84,7 @@ async def check_operation(
             found,
             result,
             reasons=late,
-            versioned=versioned,
+            versioning=versioning,
             create_only=create_only,
         )
         if progress is not None:
@@ -99,7 +100,7 @@ async def bring_back_all(
     result: CheckResult,
     *,
     reasons: dict[str, str],
-    versioned: bool,
+    versioning: VersioningStatus,
     create_only: str,
 ) -> None:
     """Bring back `entries`, each on its own: one that fails must not keep the others away. Audited in `operation`."""
@@ -107,7 +108,7 @@ async def bring_back_all(
     for entry in entries:
         reason = f"referenced by {reasons.get(entry.key, 'a source')}"
         try:
-            how = await bring_back(bucket, vault, entry, versioned=versioned, create_only=create_only)
+            how = await bring_back(bucket, vault, entry, versioning=versioning, create_only=create_only)
         except S3GCError as error:
             result.failed[entry.key] = error.message
             result.verified = False  # the journal must stay open until this key is back
@@ -116,6 +117,7 @@ async def bring_back_all(
             continue
         if how != "present":
             result.restored.append(entry.key)
+            result.rewritten_bytes += entry.size if how == "restored" else 0
             records.append(_record(entry, operation.id, "restored", reason, how))
     if records:
         await operation.append_audit(await operation.next_group(), records)

@@ -7,7 +7,9 @@ Why each way loses nothing newer than what was backed up:
 
 * ``marker`` (versioning Enabled): a DELETE without a version id destroys no bytes. Whatever version lies directly below
   our marker is what we hid; if it is not the one that was backed up, the marker is removed at once and the newer data
-  is back. A crash between the two is repaired from the journal, which was durable before the DELETE.
+  is back. A crash between the two is repaired from the journal, which was durable before the DELETE. Where somebody
+  suspends versioning under the sweep a DELETE does destroy the null version; the answer shows it (a marker without an
+  id of its own), the sweep ends at once, and the object comes back from the vault (`sweep.undo`).
 * ``conditional`` (unversioned, If-Match honoured by a probe with a positive control): the store itself compares. What
   remains is the same bytes uploaded again (the same ETag): the backup holds exactly those bytes, and the check brings
   them back if a row names them.
@@ -22,23 +24,28 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from s3gc.backup.bringing import is_recorded_version
 from s3gc.config import DeletionCondition, S3GCConfig
-from s3gc.exceptions import RefusedError, StoreError
+from s3gc.exceptions import AccessDeniedError, RefusedError, StoreError
 from s3gc.store.bucket import Bucket
 from s3gc.store.probe import Capabilities
-from s3gc.store.types import ObjectVersion
+from s3gc.store.types import DeleteAnswer, ObjectVersion
 from s3gc.vault.records import BackupEntry
 
 __all__ = [
     "Deleted",
     "Deletion",
+    "Denied",
     "Kept",
     "Method",
+    "Unversioned",
     "choose_method",
     "delete_object",
     "hidden_by_marker",
-    "is_version",
 ]
+
+#: How stores name the version of a bucket that has none: not at all, or "null".
+_NO_VERSION = (None, "", "null")
 
 
 class Method(StrEnum):
@@ -50,9 +57,11 @@ class Method(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """The object is gone from view. `marker_version_id` is our delete marker, where the bucket is versioned."""
+    """The object is gone from view. `marker_version_id` is the delete marker above it, where that is provably ours
+    (None: unversioned, or the answer that named it was lost). `freed` says that no version of it is left."""
 
     marker_version_id: str | None = None
+    freed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +72,22 @@ class Kept:
     detail: str = ""
 
 
-Deletion = Deleted | Kept
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """The object is there: these credentials may not delete it."""
+
+    error: AccessDeniedError
+
+
+@dataclass(frozen=True, slots=True)
+class Unversioned:
+    """Versioning is not Enabled any more: what was to be hidden may be destroyed. Nothing more may be deleted, and
+    the object must come back from the vault."""
+
+    detail: str
+
+
+Deletion = Deleted | Kept | Denied | Unversioned
 
 
 def choose_method(capabilities: Capabilities, config: S3GCConfig) -> Method:
@@ -110,27 +134,22 @@ def _refused(what: str, way_on: str) -> RefusedError:
 async def delete_object(
     bucket: Bucket, entry: BackupEntry, method: Method, *, fence_time: datetime
 ) -> Deletion:
-    """Delete `entry`'s object by `method`. `fence_time` is the store's own time from before this group's deletes."""
+    """Delete `entry`'s object by `method`. `fence_time` is the store's own time from before this group's deletes.
+
+    A denial is an answer about this one object: a bucket policy may deny single keys, and the others can go.
+    """
     ways: dict[Method, Callable[[Bucket, BackupEntry, datetime], Awaitable[Deletion]]] = {
         Method.MARKER_CONDITIONAL: lambda b, e, t: _by_marker(b, e, t, conditional=True),
         Method.MARKER: lambda b, e, t: _by_marker(b, e, t, conditional=False),
         Method.CONDITIONAL: _by_condition,
         Method.BEST_EFFORT: _by_head,
     }
-    return await ways[method](bucket, entry, fence_time)
-
-
-def is_version(entry: BackupEntry, version: ObjectVersion) -> bool:
-    """Whether `version` is the version that was backed up. A version id is an identity where the store gave one; the
-    version of before versioning was enabled is called "null" in listings and nothing in HEAD."""
-    if version.is_marker or version.etag != entry.etag or version.size != entry.size:
-        return False
-    if entry.version_id is None or entry.version_id == "null":
-        same_second = version.last_modified.replace(microsecond=0) == entry.last_modified.replace(
-            microsecond=0
-        )
-        return version.version_id in ("", "null") and same_second
-    return version.version_id == entry.version_id
+    try:
+        return await ways[method](bucket, entry, fence_time)
+    except AccessDeniedError as error:
+        if error.details.get("action") != "s3:DeleteObject":
+            raise  # what is left cannot be seen, or a marker of ours not removed: that is about all of them
+        return Denied(error)
 
 
 def hidden_by_marker(versions: list[ObjectVersion]) -> tuple[ObjectVersion, ObjectVersion | None] | None:
@@ -148,14 +167,24 @@ async def _by_marker(
         # safe, repeating the DELETE is not needed, because the versions tell what happened.
         answer = await bucket.delete(entry.key, if_match=entry.etag if conditional else None)
     except StoreError as error:
-        if error.details.get("status") in (400, 403, 405):
+        if error.details.get("status") in (400, 405):
             return Kept("refused by the store", error.message)
         answer = None  # the answer was lost or the store stumbled: the versions decide
     if answer is not None and answer.status in (404, 412):
         return Kept("missing" if answer.status == 404 else "replaced", f"the store answered {answer.status}")
     versions = await bucket.versions(entry.key)
     hidden = hidden_by_marker(versions)
+    if hidden is not None and hidden[0].version_id in _NO_VERSION:
+        # Only a bucket whose versioning is suspended makes a marker without an id of its own, and such a marker
+        # replaces the null version, bytes and all.
+        return Unversioned("the delete left a null marker")
     if hidden is None:
+        if (
+            answer is not None
+            and answer.version_id in _NO_VERSION
+            and (status := (await bucket.versioning()).status) != "Enabled"
+        ):
+            return Unversioned(f"the delete left no marker: versioning is {status} now")
         if (
             answer is not None
             and answer.version_id
@@ -171,8 +200,8 @@ async def _by_marker(
     # also undo somebody else's deletion of the same, unreferenced version.
     if marker.last_modified < fence_time - timedelta(seconds=60):
         return Kept("missing", "deleted by somebody else before this group")
-    if below is not None and is_version(entry, below):
-        return Deleted(marker.version_id)
+    if below is not None and is_recorded_version(entry, below):
+        return Deleted(marker.version_id if ours else None)
     if ours or answer is None:
         # Newer data lies below a marker of ours. Removing exactly that marker brings it back; nothing else changes.
         await bucket.delete(entry.key, version_id=marker.version_id)
@@ -184,14 +213,14 @@ async def _by_condition(bucket: Bucket, entry: BackupEntry, _fence_time: datetim
     try:
         answer = await bucket.delete(entry.key, if_match=entry.etag)
     except StoreError as error:
-        if error.details.get("status") in (400, 403, 405):
+        if error.details.get("status") in (400, 405):
             return Kept("refused by the store", error.message)
         answer = None
     head = await bucket.head(entry.key)
     if head is None:
         if answer is not None and answer.status == 404:
             return Kept("missing", "deleted by somebody else before this group")
-        return Deleted()
+        return _gone(answer)
     if head.etag != entry.etag:
         return Kept("replaced", "another object is at this key")
     return Kept("still there", f"the store answered {answer.status if answer else 'nothing'}")
@@ -205,12 +234,20 @@ async def _by_head(bucket: Bucket, entry: BackupEntry, _fence_time: datetime) ->
     if head.etag != entry.etag or head.size != entry.size or not same_second:
         return Kept("replaced", "another object is at this key")
     try:
-        await bucket.delete(entry.key)  # never repeated: a second one could hit a newer object
+        answer = await bucket.delete(entry.key)  # never repeated: a second one could hit a newer object
     except StoreError as error:
-        if error.details.get("status") in (400, 403, 405):
+        if error.details.get("status") in (400, 405):
             return Kept("refused by the store", error.message)
-    return (
-        Deleted()
-        if await bucket.head(entry.key) is None
-        else Kept("still there", "uploaded again, or not deleted")
-    )
+        answer = None
+    if await bucket.head(entry.key) is None:
+        return _gone(answer)
+    return Kept("still there", "uploaded again, or not deleted")
+
+
+def _gone(answer: DeleteAnswer | None) -> Deleted:
+    """What a delete without a version id did in a bucket that was not versioned when the cycle began. Where versioning
+    was enabled since, it left a marker and freed nothing; after a lost answer nobody knows, and nothing is claimed."""
+    if answer is None or answer.is_marker:
+        marker = answer.version_id if answer is not None else None
+        return Deleted(None if marker in _NO_VERSION else marker)
+    return Deleted(freed=True)

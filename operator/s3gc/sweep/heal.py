@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from s3gc.references.matcher import Matcher
 from s3gc.references.reader import ReadColumn
 from s3gc.references.types import PrefixReference
-from s3gc.store.bucket import Bucket
+from s3gc.store.bucket import Bucket, VersioningStatus
 from s3gc.sweep.check import CheckResult, bring_back_all
 from s3gc.vault.operations import Operation
 from s3gc.vault.records import BackupEntry
@@ -32,7 +32,7 @@ async def heal(
     scope: Scope,
     columns: Sequence[ReadColumn],
     *,
-    versioned: bool,
+    versioning: VersioningStatus,
     create_only: str,
     except_operation: str = "",
 ) -> CheckResult:
@@ -63,7 +63,7 @@ async def heal(
                 entries,
                 result,
                 reasons=reasons,
-                versioned=versioned,
+                versioning=versioning,
                 create_only=create_only,
             )
     return result

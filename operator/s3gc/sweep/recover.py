@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
+from s3gc.backup.bringing import is_recorded_version
+from s3gc.exceptions import RefusedError
 from s3gc.results import GCResult, Outcome
-from s3gc.store.bucket import Bucket
+from s3gc.store.bucket import Bucket, VersioningStatus
 from s3gc.sweep.check import CheckResult, check_operation
-from s3gc.sweep.delete import hidden_by_marker, is_version
+from s3gc.sweep.delete import hidden_by_marker
 from s3gc.sweep.verify import Verifier
 from s3gc.vault.operations import Operation
 from s3gc.vault.records import AuditRecord
@@ -29,10 +31,14 @@ async def open_operations(vault: Vault, scope: Scope) -> list[Operation]:
     return [vault.operation(record.id) for record in reversed(records) if record.journal == "open"]
 
 
-async def uncover_newer_versions(bucket: Bucket, operation: Operation) -> int:
+async def uncover_newer_versions(
+    bucket: Bucket, operation: Operation, *, versioning: VersioningStatus = "Enabled"
+) -> int:
     """In a versioned bucket: remove each delete marker of ours that hides a version which was not planned.
 
-    Only markers younger than the operation count, so an application's own earlier deletion is left alone.
+    Only markers younger than the operation count, so an application's own earlier deletion is left alone. Raises
+    RefusedError where that marker has no id of its own and versioning is Suspended: an upload at the same moment would
+    have the same id, and be what is removed.
     """
     record = await operation.record()
     oldest = record.started_at - timedelta(
@@ -45,8 +51,15 @@ async def uncover_newer_versions(bucket: Bucket, operation: Operation) -> int:
             if hidden is None:
                 continue
             marker, below = hidden
-            if below is None or marker.last_modified < oldest or is_version(entry, below):
+            if below is None or marker.last_modified < oldest or is_recorded_version(entry, below):
                 continue
+            if marker.version_id == "null" and versioning == "Suspended":
+                raise RefusedError(
+                    f"bucket {bucket.name!r}: a null delete marker hides newer data at key {entry.key!r} since "
+                    f"operation {operation.id} was cut off. It cannot be removed safely while versioning is "
+                    "Suspended: enable versioning, and the next cycle removes it",
+                    details={"guard": "versioning", "bucket": bucket.name, "key": entry.key},
+                )
             await bucket.delete(entry.key, version_id=marker.version_id)
             removed.append(
                 AuditRecord(
@@ -72,7 +85,7 @@ async def close_operation(
     operation: Operation,
     verifier: Verifier,
     *,
-    versioned: bool,
+    versioning: VersioningStatus,
     create_only: str,
     barrier_timeout_seconds: float,
     progress: Callable[[int], None] | None = None,
@@ -83,7 +96,7 @@ async def close_operation(
         vault,
         operation,
         verifier,
-        versioned=versioned,
+        versioning=versioning,
         create_only=create_only,
         barrier_timeout_seconds=barrier_timeout_seconds,
         progress=progress,

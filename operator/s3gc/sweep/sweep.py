@@ -17,11 +17,13 @@ from datetime import UTC, datetime, timedelta
 
 from s3gc.backup.backup import back_up
 from s3gc.config import S3GCConfig
-from s3gc.exceptions import RefusedError, S3GCError
+from s3gc.exceptions import AccessDeniedError, RefusedError, S3GCError
 from s3gc.results import Progress
 from s3gc.store.bucket import Bucket
 from s3gc.store.probe import Capabilities
-from s3gc.sweep.delete import Deleted, Kept, Method, delete_object
+from s3gc.sweep.delete import Deleted, Denied, Kept, Method, Unversioned, delete_object
+from s3gc.sweep.denials import Denials
+from s3gc.sweep.undo import undo_unversioned
 from s3gc.sweep.verify import Verifier
 from s3gc.vault.lock import ScopeLock, stop_requested
 from s3gc.vault.operations import Operation
@@ -41,6 +43,7 @@ class SweepResult:
     verified: int = 0
     deleted: int = 0
     deleted_bytes: int = 0
+    freed_bytes: int = 0  # of those: what no version is left of (behind a delete marker the bytes stay)
     backed_up: int = 0
     backed_up_bytes: int = 0
     vault_bytes: int = 0
@@ -81,6 +84,7 @@ async def sweep(
     Ends early, with `result.stopped` saying why, on a stop request, a deadline, a lost lock or an error.
     """
     size = _Size(context.config.canary_objects)
+    denials = Denials(context.config.effective_prefixes)
     number = await context.operation.next_group()
     async for group in _regrouped(plan, size):
         if reason := await _why_stop(context):
@@ -89,12 +93,14 @@ async def sweep(
         began = time.monotonic()
         verify_before = result.seconds["Verifying"]
         try:
-            await _group(context, number, group, total, result)
+            await _group(context, number, group, total, result, denials)
         except S3GCError as error:
             result.stopped = "error"
             result.errors.append(error.message)
             if isinstance(error, RefusedError):
                 result.stopped = str(error.details.get("guard", "refused"))
+            elif isinstance(error, AccessDeniedError):
+                result.stopped = "denied"
             return
         verify = result.seconds["Verifying"] - verify_before
         others = max(time.monotonic() - began - verify, 0.001)
@@ -102,6 +108,9 @@ async def sweep(
         # A rescan costs the same for one key as for many: grow until verifying is a small share of the time.
         wanted = int(len(group) * max(verify / others / VERIFY_SHARE, 1.0))
         size.now = max(context.config.group_objects, min(MAX_GROUP, wanted))
+    if denied := denials.hopeless(at_end=True):
+        result.stopped = "denied"
+        result.errors.append(denied.message)
 
 
 async def _why_stop(context: SweepContext) -> str:
@@ -116,7 +125,12 @@ async def _why_stop(context: SweepContext) -> str:
 
 
 async def _group(
-    context: SweepContext, number: int, group: Sequence[PlannedObject], total: int, result: SweepResult
+    context: SweepContext,
+    number: int,
+    group: Sequence[PlannedObject],
+    total: int,
+    result: SweepResult,
+    denials: Denials,
 ) -> None:
     audit: list[AuditRecord] = []
     with _timed(result, "Verifying"):
@@ -124,7 +138,10 @@ async def _group(
     swept, locked = _unlocked(group, context)
     for planned, detail in locked:
         _keep(context, audit, result, planned, "locked", detail)
+    swept = _not_given_up(context, swept, denials, audit, result)
     try:
+        if not swept:
+            return
         if context.method is None:
             with _timed(result, "Verifying"):
                 referenced = await context.verifier.referenced([planned.key for planned in swept])
@@ -163,7 +180,7 @@ async def _group(
                 await context.operation.update(journal="open")
             await context.operation.append_journal(number, going)
         with _timed(result, "Deleting"):
-            await _delete_all(context, going, fence_time, audit, result)
+            await _delete_all(context, going, fence_time, audit, result, denials)
         _tell(context, "Deleting", result, total)
     finally:
         if audit:
@@ -176,15 +193,17 @@ async def _delete_all(
     fence_time: datetime,
     audit: list[AuditRecord],
     result: SweepResult,
+    denials: Denials,
 ) -> None:
     queue = iter(entries)
     failures: list[S3GCError] = []
+    destroyed: list[tuple[BackupEntry, str]] = []
     assert context.method is not None  # noqa: S101  narrowing: audit-only groups never come here
     method = context.method
 
     async def worker() -> None:
         for entry in queue:
-            if failures:
+            if failures or destroyed:
                 return
             try:
                 outcome = await delete_object(context.bucket, entry, method, fence_time=fence_time)
@@ -195,6 +214,8 @@ async def _delete_all(
             if isinstance(outcome, Deleted):
                 result.deleted += 1
                 result.deleted_bytes += entry.size
+                result.freed_bytes += entry.size if outcome.freed else 0
+                denials.deleted(entry.key)
                 audit.append(
                     _record(
                         context, entry, "deleted", "unreferenced", marker_version_id=outcome.marker_version_id
@@ -202,10 +223,39 @@ async def _delete_all(
                 )
             elif isinstance(outcome, Kept):
                 _keep(context, audit, result, entry, outcome.reason, outcome.detail)
+            elif isinstance(outcome, Denied):
+                denials.denied(entry.key, outcome.error)
+                _keep(context, audit, result, entry, "denied", outcome.error.message)
+            elif isinstance(outcome, Unversioned):
+                destroyed.append((entry, outcome.detail))
 
     await asyncio.gather(*(worker() for _ in range(min(context.config.concurrency, len(entries) or 1))))
+    if destroyed:
+        raise await undo_unversioned(context.bucket, context.vault, destroyed, audit)
     if failures:
         raise failures[0]
+    if denied := denials.hopeless():
+        raise denied
+
+
+def _not_given_up(
+    context: SweepContext,
+    group: Sequence[PlannedObject],
+    denials: Denials,
+    audit: list[AuditRecord],
+    result: SweepResult,
+) -> list[PlannedObject]:
+    """What is worth a backup: not what lies in a folder where nothing may be deleted."""
+    tried: list[PlannedObject] = []
+    for planned in group:
+        folder = denials.folder_given_up(planned.key)
+        if folder is None:
+            tried.append(planned)
+        else:
+            _keep(
+                context, audit, result, planned, "denied", f"every deletion tried under {folder!r} was denied"
+            )
+    return tried
 
 
 def _unlocked(

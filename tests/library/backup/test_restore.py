@@ -132,7 +132,7 @@ async def test_an_upload_at_the_same_moment_wins(world: World, monkeypatch: pyte
 
     monkeypatch.setattr(type(world.bucket), "head", head_then_upload)
     how = await bring_back(
-        world.bucket, world.vault, backup.entries["k"], versioned=False, create_only="honoured"
+        world.bucket, world.vault, backup.entries["k"], versioning="Off", create_only="honoured"
     )
     assert how == "present"
     assert world.body("k") == b"raced"
@@ -177,7 +177,7 @@ async def test_an_upload_between_our_marker_and_our_write_is_uncovered_again(
         return await real(self, key, body, **more)
 
     monkeypatch.setattr(type(versioned.bucket), "put", slow_put)
-    how = await bring_back(versioned.bucket, versioned.vault, backup.entries["k"], versioned=True)
+    how = await bring_back(versioned.bucket, versioned.vault, backup.entries["k"], versioning="Enabled")
     assert how == "present"
     assert versioned.body("k") == b"slipped in"
 
@@ -476,7 +476,7 @@ async def test_what_a_store_silently_drops_is_said(
             headers={**backup.entries["k"].headers, "x-amz-server-side-encryption": "AES256"},
         )
         notes: list[str] = []
-        assert await bring_back(world.bucket, world.vault, entry, versioned=False, notes=notes) == "restored"
+        assert await bring_back(world.bucket, world.vault, entry, versioning="Off", notes=notes) == "restored"
         assert any("storage class" in note for note in notes)
         assert any("encryption" in note for note in notes)
         assert operation.id

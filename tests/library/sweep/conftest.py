@@ -1,0 +1,38 @@
+"""Worlds for deletions: a bucket on each store, a database, and what lies in the bucket version by version."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.library.cycle.world import World
+from tests.library.sweep.users import Act, temporary_user
+from tests.testbed.services import Postgres, S3Server
+
+NewWorld = Callable[..., Awaitable[World]]
+
+
+@pytest.fixture
+def new_world(postgres: Postgres, credentials: Callable[[S3Server], None], tmp_path: Path) -> NewWorld:
+    """``await new_world(server, versioning=True)``: a world whose credentials are the store's own."""
+
+    async def make(server: S3Server, *, versioning: bool = True) -> World:
+        credentials(server)
+        return await World(
+            server, await postgres.fresh_database(), tmp_path / "vault", versioning=versioning
+        ).begin()
+
+    return make
+
+
+@pytest.fixture
+def act_as(monkeypatch: pytest.MonkeyPatch) -> Act:
+    """``act_as(minio, *statements)`` (see `users`): what runs from here on may do only that."""
+
+    def use(server: S3Server, *statements: dict[str, Any]) -> None:
+        for name, value in temporary_user(server, *statements).items():
+            monkeypatch.setenv(name, value)
+
+    return use
