@@ -39,7 +39,7 @@ async def test_a_denied_folder_is_given_up_without_backing_up_the_rest_of_it(
     minio: S3Server, new_world: NewWorld, act_as: Act
 ) -> None:
     world = await new_world(minio)
-    bodies = _bodies("a-legal/x/", "a-legal/y/", each=30) | _bodies("uploads/")
+    bodies = _bodies("a-legal/x/", each=60) | _bodies("uploads/")
     await world.upload(bodies)
     act_as(minio, allow(world.bucket, "s3:*"), deny(world.bucket, "s3:DeleteObject", "a-legal/*"))
     # The denied folder comes first, so the whole canary group is denied.
