@@ -68,7 +68,7 @@ def measure(objects: int = 20_000, size: int = 8192, runs: int = 1) -> Report:
                 words = ["--numworkers", "64", "cp", f"{files}/*", "s3://restored-peer/"]
                 uploads.append(run(s5cmd_command(server, words), objects, server.environment))
         finally:
-            home.close()
+            home.close(timeout_seconds=900)
     for found in (*marker, *puts):
         if found.items != objects:
             raise RuntimeError(f"restored {found.items} of {objects} objects: {found.answer}")

@@ -58,7 +58,7 @@ def measure(orphans: int = 20_000, size: int = 8192, runs: int = 1) -> Report:
                     found.append(run(s5cmd_command(peer, words), len(keys), peer.environment))
             peer.close()
         finally:
-            home.close()
+            home.close(timeout_seconds=900)
     for cycle in cycles:
         if cycle.answer["deleted_count"] != corpus.orphans(objects) or cycle.answer["outcome"] != "Succeeded":
             raise RuntimeError(f"the cycle did not delete exactly the orphans: {cycle.answer}")

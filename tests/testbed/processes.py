@@ -101,11 +101,11 @@ class Home:
             shutil.chown(path, owner)
         return path
 
-    def close(self) -> None:
-        """End what still runs and remove the folder."""
+    def close(self, timeout_seconds: float = 30) -> None:
+        """End what still runs and remove the folder (minutes, for a MinIO full of a benchmark's objects)."""
         assert self._watchdog.stdin is not None
         self._watchdog.stdin.close()
-        self._watchdog.wait(timeout=30)
+        self._watchdog.wait(timeout=timeout_seconds)
 
 
 @dataclass
