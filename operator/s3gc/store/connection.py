@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 import aiobotocore.session
 import botocore.session
+from aiobotocore.credentials import AioCredentials
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 from botocore.utils import get_environ_proxies
@@ -174,8 +175,14 @@ async def resolve_credentials(
             raise _no_credentials(bucket, prefix, redact(str(error)) or "timed out") from error
         return Credentials(frozen.access_key or "", frozen.secret_key or "", frozen.token or None)
 
-    await refreshed()  # a role that cannot be assumed is said now, not at the thousandth object
-    return refreshed
+    now = await refreshed()  # a role that cannot be assumed is said now, not at the thousandth object
+    if type(found) is not AioCredentials:  # a role, web identity, a container: they change under way
+        return refreshed
+
+    async def unchanging() -> Credentials:
+        return now
+
+    return unchanging
 
 
 def _no_credentials(bucket: str, prefix: str, why: str) -> ConfigurationError:

@@ -170,11 +170,25 @@ class Transport:
             attempts += 1
             return await self._head(request, attempts, streaming=streaming)
 
+        failed: _TransientError | None
+        try:
+            return await once()
+        except _TransientError as error:
+            failed = error
+
+        # tenacity comes in only now: its machinery costs a fifth of a whole small request.
+        async def first_failure_then_again() -> tuple[ClientResponse, Answer]:
+            nonlocal failed
+            if failed is not None:
+                error, failed = failed, None
+                raise error
+            return await once()
+
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception_type(_TransientError), stop=stop, wait=wait, reraise=True
         )
         try:
-            return await retrying(once)
+            return await retrying(first_failure_then_again)
         except _TransientError as error:
             raise error.final from error.__cause__
 
