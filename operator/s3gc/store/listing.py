@@ -7,22 +7,22 @@ all taken for a complete listing by common clients): the whole document, this bu
 present, `KeyCount` equal to what is there, a token exactly when truncated, keys strictly increasing in UTF-8
 order within and across pages.
 
-Speed: a bytes regexp reads the usual order of elements, 1.5 µs a key; a page of which it does not match every
-entry is read by expat instead. Times and sizes are cast column by column.
+Speed: `entries` cuts a page of the usual kind into columns at once, half a microsecond a key; any other page is read
+by expat. Times and sizes are cast column by column.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from operator import lt
 from xml.parsers import expat
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from s3gc.exceptions import ListingError
+from s3gc.store.entries import ELEMENTS, Columns, cut_entries, data_of
 from s3gc.store.keys import INVALID_UTF8, key_text, unquote_listed
 
 __all__ = [
@@ -62,38 +62,29 @@ class ListingPage:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page as parsed and proven whole, as columns of bytes: `keys` and common `prefixes` decoded, the
-    others as in the document (ETags without quotes). `token` is None on the last page.
+    """A page as parsed and proven whole: `columns` with the keys decoded, the others as in the document; common
+    `prefixes` decoded. `token` is None on the last page.
     """
 
-    keys: Sequence[bytes]
-    modified: Sequence[bytes]
-    etags: Sequence[bytes]
-    sizes: Sequence[bytes]
-    classes: Sequence[bytes]
-    prefixes: Sequence[bytes]
+    columns: Columns
+    prefixes: pa.BinaryArray
     token: str | None
     is_exact: bool
 
+    @property
+    def keys(self) -> pa.BinaryArray:
+        return self.columns.keys
 
-#: One entry in the order that AWS, MinIO, Ceph, Garage and versitygw write it. Possessive throughout: a page of which
-#: one entry differs fails fast and is read by expat.
-_CHECKSUMS = rb"(?:<C[^<]*+</[^<]*+)*+"
-_ENTRY = re.compile(
-    rb"<Contents><Key>([^<]*+)</Key><LastModified>([^<]*+)</LastModified>"
-    rb'<ETag>(?>&quot;|&#34;|"|)([^<&"]*+)(?>&quot;|&#34;|"|)</ETag>' + _CHECKSUMS
-    + rb"<Size>([^<]*+)</Size>" + _CHECKSUMS + rb"<StorageClass>([^<]*+)</StorageClass>" + _CHECKSUMS + rb"</Contents>"
-)  # fmt: skip
+
 _ENTITY = re.compile(rb"&(?:#(\d{1,7})|#[xX]([0-9a-fA-F]{1,6})|(amp|lt|gt|quot|apos));")
 _NAMED = {b"amp": b"&", b"lt": b"<", b"gt": b">", b"quot": b'"', b"apos": b"'"}
-_ELEMENTS = ("Key", "LastModified", "ETag", "Size", "StorageClass")
 _MARK = "\ufffd".encode()
 _ESCAPE = INVALID_UTF8.encode()
 
 
 def parse_page(body: bytes, bucket: str) -> Page:
     """Parse one answer to ListObjectsV2 and prove it whole. Raises ListingError with what is wrong."""
-    columns, rest = _cut_entries(body)
+    columns, rest = cut_entries(body)
     document = _Document()
     try:
         document.parse(rest)
@@ -103,37 +94,41 @@ def parse_page(body: bytes, bucket: str) -> Page:
             "concluded."
         ) from error
     is_exact = document.values.get("EncodingType") == "url"
-    keys, modified, etags, sizes, classes = columns or document.columns
-    if columns:
-        keys = _decode(keys, is_exact)
-    elif is_exact:
-        keys = [unquote_listed(raw) for raw in keys]
+    if columns is not None:
+        columns = replace(columns, keys=_decode(columns.keys, is_exact))
+    else:
+        if is_exact:
+            document.columns[0] = [unquote_listed(raw) for raw in document.columns[0]]
+        columns = Columns.of(document.columns)
     prefixes = [unquote_listed(raw) for raw in document.prefixes] if is_exact else document.prefixes
-    token = _prove(document.values, len(keys) + len(prefixes), bucket)
-    return Page(keys, modified, etags, sizes, classes, prefixes, token, is_exact)
+    token = _prove(document.values, len(columns.keys) + len(prefixes), bucket)
+    return Page(columns, pa.array(prefixes, pa.binary()), token, is_exact)
 
 
 def to_rows(page: Page, count: int) -> pa.RecordBatch:
     """The first `count` objects of `page` as columns. Raises ListingError for a value that is not a time or size."""
     if not count:
         return pa.RecordBatch.from_pylist([], schema=OBJECTS_SCHEMA)
-    classes = page.classes[:count]
-    if b"" in classes:
-        classes = [value or b"STANDARD" for value in classes]
+    read = page.columns
     try:
+        classes = read.classes[:count].cast(pa.string())
+        if pc.any(unnamed := pc.equal(classes, "")).as_py():
+            classes = pc.if_else(unnamed, "STANDARD", classes)
         columns = [
-            _key_column(page.keys[:count]),
-            pa.array(page.sizes[:count], pa.string()).cast(pa.int64()),
-            pa.array(page.etags[:count], pa.string()),
-            _time_column(page.modified[:count]),
-            pa.array(classes, pa.string()),
+            _key_column(read.keys[:count]),
+            read.sizes[:count].cast(pa.string()).cast(pa.int64()),
+            read.etags[:count].cast(pa.string()),
+            _time_column(read.modified[:count].cast(pa.string())),
+            pc.if_else(pc.equal(classes, ""), "STANDARD", classes)
+            if pc.any(pc.equal(classes, "")).as_py()
+            else classes,
         ]
     except (pa.ArrowInvalid, ValueError) as error:
         raise ListingError(f"The listing has a time or a size that cannot be read: {error}.") from error
     return pa.RecordBatch.from_arrays(columns, schema=OBJECTS_SCHEMA)
 
 
-def check_order(keys: Sequence[bytes], previous: bytes, *, is_exact: bool) -> bytes:
+def check_order(keys: pa.BinaryArray, previous: bytes, *, is_exact: bool) -> bytes:
     """Prove that `keys` are strictly increasing and all after `previous`; return the last one to compare with
     next.
 
@@ -143,13 +138,14 @@ def check_order(keys: Sequence[bytes], previous: bytes, *, is_exact: bool) -> by
     add up to the whole.
     """
     if not is_exact:
-        keys = [key for key in keys if _MARK not in key]
-    if not keys:
+        keys = keys.filter(pc.invert(pc.match_substring(keys, "\ufffd")))
+    if not len(keys):
         return previous
-    if keys[0] > previous and all(map(lt, keys, keys[1:])):
-        return keys[-1]
+    last: bytes = keys[-1].as_py()
+    if keys[0].as_py() > previous and pc.less(keys[:-1], keys[1:]).true_count == len(keys) - 1:
+        return last
     before = previous
-    for key in keys:
+    for key in keys.to_pylist():
         if key <= before:
             break
         before = key
@@ -178,32 +174,22 @@ def unescape(raw: bytes) -> bytes:
     return _ENTITY.sub(replace, raw) if b"&" in raw else raw
 
 
-def _cut_entries(body: bytes) -> tuple[list[list[bytes]], bytes]:
-    """The columns of all entries by the regexp, and the document without them; no columns and the whole
-    document where the regexp does not see every entry.
-    """
-    first = body.find(b"<Contents>")
-    last = body.rfind(b"</Contents>") + len(b"</Contents>")
-    if first < 0 or last < first:
-        return [], body
-    # Split, not findall: it gives columns without a tuple a key, and what lies between entries. Nothing may.
-    parts = _ENTRY.split(body[first:last])
-    if any(parts[::6]):
-        return [], body
-    return [parts[number::6] for number in range(1, 6)], body[:first] + body[last:]
-
-
-def _decode(raws: list[bytes], is_exact: bool) -> list[bytes]:
+def _decode(column: pa.BinaryArray, is_exact: bool) -> pa.BinaryArray:
     """Undo the encoding of all keys of a page at once; one at a time only where a newline could split one."""
-    joined = b"\n".join(raws)
-    if b"&" in joined:
+    data = data_of(column)
+    has_escapes = is_exact and (b"%" in data or b"+" in data)
+    if not has_escapes and b"&" not in data:
+        return column
+    raws = column.to_pylist()
+    if b"&" in data:
         raws = [unescape(raw) for raw in raws]
+    if has_escapes:
         joined = b"\n".join(raws)
-    if not is_exact or (b"%" not in joined and b"+" not in joined):
-        return raws
-    if b"%0a" in joined.lower() or joined.count(b"\n") != len(raws) - 1:
-        return [unquote_listed(raw) for raw in raws]
-    return unquote_listed(joined).split(b"\n")
+        if b"%0a" in joined.lower() or joined.count(b"\n") != len(raws) - 1:
+            raws = [unquote_listed(raw) for raw in raws]
+        else:
+            raws = unquote_listed(joined).split(b"\n")
+    return pa.array(raws, pa.binary())
 
 
 def _prove(values: dict[str, str], entries: int, bucket: str) -> str | None:
@@ -224,19 +210,18 @@ def _prove(values: dict[str, str], entries: int, bucket: str) -> str | None:
     return token
 
 
-def _key_column(keys: Sequence[bytes]) -> pa.Array:
+def _key_column(keys: pa.BinaryArray) -> pa.StringArray:
     try:
-        column = pa.array(keys, pa.binary()).cast(pa.string())
+        column = keys.cast(pa.string())
     except pa.ArrowInvalid:
-        return pa.array([key_text(key) for key in keys], pa.string())
-    if any(key.startswith(_ESCAPE) for key in (keys[0], keys[-1])) or _ESCAPE in b"\n".join(keys):
-        return pa.array([key_text(key) for key in keys], pa.string())
+        return pa.array([key_text(key) for key in keys.to_pylist()], pa.string())
+    if _ESCAPE in data_of(keys):
+        return pa.array([key_text(key) for key in keys.to_pylist()], pa.string())
     return column
 
 
-def _time_column(values: Sequence[bytes]) -> pa.Array:
+def _time_column(texts: pa.StringArray) -> pa.TimestampArray:
     kind = pa.timestamp("us", tz="UTC")
-    texts = pa.array(values, pa.string())
     try:
         return texts.cast(kind)
     except pa.ArrowInvalid:  # no zone, or more digits than microseconds
@@ -296,5 +281,5 @@ class _Document:
             if not entry.get(name):
                 raise ValueError(f"an entry has no {name}")
         entry["ETag"] = entry.get("ETag", "").strip('"')
-        for column, name in zip(self.columns, _ELEMENTS, strict=True):
+        for column, name in zip(self.columns, ELEMENTS, strict=True):
             column.append(entry.get(name, "").encode())

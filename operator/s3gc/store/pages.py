@@ -6,10 +6,11 @@ comes twice, everything is under the prefix that was asked for.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import datetime
+
+import pyarrow.compute as pc
 
 from s3gc.exceptions import ListingError, StoreError
 from s3gc.store.errors import error_for, parse_error
@@ -47,7 +48,7 @@ async def list_pages(
         async for page, answer in proven:
             previous = check_order(page.keys, previous, is_exact=page.is_exact)
             count, is_past_end = _within(page, end)
-            last_key = key_text(page.keys[count - 1]) if count else ""
+            last_key = key_text(page.keys[count - 1].as_py()) if count else ""
             yield ListingPage(to_rows(page, count), _date(transport, answer), last_key, page.is_exact)
             if is_past_end:
                 return
@@ -60,7 +61,7 @@ async def common_prefixes(transport: Transport, prefix: str, max_pages: int | No
     async with aclosing(_pages(transport, prefix, delimiter="/")) as proven:
         async for page, _ in proven:
             previous = check_order(page.prefixes, previous, is_exact=page.is_exact)
-            found += [key_text(raw) for raw in page.prefixes]
+            found += [key_text(raw) for raw in page.prefixes.to_pylist()]
             number += 1
             if number == max_pages:
                 break
@@ -105,7 +106,8 @@ async def _proven_page(
             "it is not provably complete."
         )
     start = prefix.encode()
-    for key in (*page.keys[:1], *page.keys[-1:], *page.prefixes[:1], *page.prefixes[-1:]):
+    ends = [ends for column in (page.keys, page.prefixes) if len(column) for ends in (column[0], column[-1])]
+    for key in (end.as_py() for end in ends):
         if not key.startswith(start) and (page.is_exact or not has_mark(key)):
             raise ListingError(
                 f"The listing of bucket {transport.bucket!r} was asked for prefix {prefix!r} and has "
@@ -134,10 +136,12 @@ def _within(page: Page, end: bytes | None) -> tuple[int, bool]:
     if end is None:
         return len(page.keys), False
     if page.is_exact:
-        return bisect_right(page.keys, end), bool(page.keys) and page.keys[-1] >= end
+        if not len(page.keys) or page.keys[-1].as_py() < end:
+            return len(page.keys), False
+        return pc.less_equal(page.keys, end).true_count, True
     # A key with U+FFFD stands for another one and says nothing about where it is: only the others tell that the end
     # has been passed, or a range would stop too early.
-    for count, key in enumerate(page.keys):
+    for count, key in enumerate(page.keys.to_pylist()):
         if key > end and not has_mark(key):
             return count, True
     return len(page.keys), False

@@ -19,4 +19,4 @@ PAGE = (
 @pytest.mark.parametrize("etag", ["&quot;abc-2&quot;", "&#34;abc-2&#34;", '"abc-2"', "abc-2"])
 def test_quotes_are_no_part_of_an_etag(etag: str) -> None:
     page = parse_page(PAGE.format(entry=ENTRY.format(etag=etag)).encode(), "b")
-    assert list(page.etags) == [b"abc-2"]
+    assert page.columns.etags.to_pylist() == [b"abc-2"]
