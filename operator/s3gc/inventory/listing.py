@@ -232,7 +232,7 @@ def _without(part: _Part, vaults: Sequence[str]) -> _Part:
     file = pq.ParquetFile(part.path)
     clean = part.path.with_suffix(".clean.parquet")
     rows = size = 0
-    with file, pq.ParquetWriter(clean, INVENTORY_SCHEMA, compression="zstd", compression_level=1) as writer:
+    with file, pq.ParquetWriter(clean, INVENTORY_SCHEMA, compression="lz4") as writer:
         for group in range(file.num_row_groups):
             table = file.read_row_group(group)
             for prefix in prefixes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from s3gc.store.entries import data_of
 from s3gc.store.keys import INVALID_UTF8
 
 __all__ = ["INVENTORY_SCHEMA", "REASONS", "with_problems"]
@@ -26,7 +27,9 @@ REASONS: dict[str, str] = {
     "has a '.' or '..' segment": r"(?:^|/)\.\.?(?:/|$)",
 }
 TOO_LONG = f"longer than {MAX_KEY_BYTES} bytes"
-_ANY = r"\x{FFFD}|^/|/$|//|(?:^|/)\.\.?(?:/|$)"
+#: What a key with a problem has somewhere, at its beginning, or at its end; many a key without one has it too.
+_SUSPICIOUS = ("\ufffd".encode(), b"//", b"/.")
+_SUSPICIOUS_STARTS = ("/", ".")
 
 INVENTORY_SCHEMA = pa.schema(
     [
@@ -45,12 +48,12 @@ def with_problems(rows: pa.RecordBatch) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([*rows.columns, problems(rows.column("key"))], schema=INVENTORY_SCHEMA)
 
 
-def problems(keys: pa.Array) -> pa.Array:
+def problems(keys: pa.StringArray) -> pa.StringArray:
     """For each key null, or why it must not be acted on."""
-    # (?s) and (?-m): a newline inside a key is an ordinary character and no boundary.
     too_long = pc.greater(pc.binary_length(keys), MAX_KEY_BYTES)
-    if not pc.any(pc.match_substring_regex(keys, f"(?s){_ANY}")).as_py() and not pc.any(too_long).as_py():
+    if not too_long.true_count and not _is_suspicious(keys):
         return pa.nulls(len(keys), pa.string())
+    # (?s) and (?-m): a newline inside a key is an ordinary character and no boundary.
     conditions = [pc.match_substring_regex(keys, f"(?s){pattern}") for pattern in REASONS.values()]
     named = pa.StructArray.from_arrays(
         [*conditions[:2], too_long, *conditions[2:]],
@@ -58,3 +61,15 @@ def problems(keys: pa.Array) -> pa.Array:
     )
     reasons = list(REASONS)
     return pc.case_when(named, *reasons[:2], TOO_LONG, *reasons[2:]).cast(pa.string())
+
+
+def _is_suspicious(keys: pa.StringArray) -> bool:
+    """Whether any of `keys` may have a problem: a look at all of them at once, a third of the expressions' cost."""
+    data = data_of(
+        keys
+    )  # one key after another: an end and a beginning together may look like a problem, never hide one
+    return (
+        any(part in data for part in _SUSPICIOUS)
+        or any(pc.starts_with(keys, start).true_count for start in _SUSPICIOUS_STARTS)
+        or bool(pc.ends_with(keys, "/").true_count)
+    )

@@ -21,8 +21,8 @@ class RangeWriter:
     """Writes batches of INVENTORY_SCHEMA to `path`, which exists only if there were rows and after
     :meth:`close`.
 
-    zstd at its fastest: a third smaller than snappy for keys, at the same speed; encoded in a thread without
-    the GIL.
+    LZ4: twice the size of zstd at its fastest (40 bytes an object) for half of the CPU, and these files live for one
+    cycle; encoded in a thread without the GIL.
     """
 
     def __init__(self, path: Path) -> None:
@@ -62,7 +62,7 @@ class RangeWriter:
         self._buffered_bytes = 0
         if self._writer is None:
             self._writer = pq.ParquetWriter(
-                self.path, INVENTORY_SCHEMA, compression="zstd", compression_level=1,
+                self.path, INVENTORY_SCHEMA, compression="lz4",
                 use_dictionary=["storage_class", "problem"], write_statistics=["key"],
                 column_encoding=None,
             )  # fmt: skip
