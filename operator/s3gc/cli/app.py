@@ -24,6 +24,7 @@ COMMANDS = (
     "vault",
     "metrics",
     "keys",
+    "operator",
     "crds",
     "demo",
 )

@@ -151,6 +151,11 @@ class Cache:
             and (restore.meta.namespace, restore.spec.bucket_gc_ref.name) in wanted
         ]
 
+    def versions_of(self, kind: str, name: _Name) -> tuple[str, str] | None:
+        """UID and resource version of one object."""
+        seen = self._of_kind(kind).get(name)
+        return _identity(seen)[1:] if seen is not None else None
+
     def versions(self, kind: str) -> dict[_Name, tuple[str, str]]:
         """UID and resource version of every object of a kind."""
         return {name: _identity(seen)[1:] for name, seen in self._of_kind(kind).items()}

@@ -69,7 +69,8 @@ class _Status(BaseModel):
 
     def to_json(self) -> dict[str, Any]:
         """As it stands in the object; what is not set is absent."""
-        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        plain = self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        return {name: value for name, value in plain.items() if value != []}
 
     @classmethod
     def read(cls, value: object) -> Self:
