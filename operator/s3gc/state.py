@@ -30,13 +30,13 @@ class GCState(TypedDict):
     bucket: Bucket
 
 
-async def initialize_gc_state(config: S3GCConfig) -> GCState:
-    """Open the vault (made when it is new), its catalog, and the bucket's client.
+async def initialize_gc_state(config: S3GCConfig, *, create: bool = True) -> GCState:
+    """Open the vault (made when it is new, unless `create` is False), its catalog, and the bucket's client.
 
-    Raises VaultError for a vault that cannot be used, RefusedError for a scope that overlaps another one,
-    ConfigurationError where no credentials can be found. No object is read and no database is connected yet.
+    Raises VaultError for a vault that cannot be used, ConfigurationError where no credentials can be found. No object
+    is read and no database is connected yet, and what the policy owns in the vault is not changed: a cycle does that.
     """
-    vault = await Vault.open(config)
+    vault = await Vault.open(config, create=create)
     try:
         scope = await vault.scope(config)
         path = vault.catalog_path

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.testbed.services import let_time_pass
 
 from s3gc.exceptions import ConfigurationError
 
@@ -27,6 +28,7 @@ def bucket(
     name = make_bucket(minio, versioning=True)
     for key in ("a.jpg", "b.jpg", "c.jpg"):
         s3_client(minio).put_object(Bucket=name, Key=key, Body=key.encode() * 100)
+    let_time_pass(minio, name)
     return name
 
 

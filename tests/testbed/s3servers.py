@@ -6,8 +6,10 @@ import contextlib
 import os
 import secrets
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -79,6 +81,21 @@ class S3Server:
         else:
             for bucket in self.buckets:
                 remove_bucket(self, bucket)
+
+
+def let_time_pass(server: S3Server, bucket: str) -> None:
+    """Wait until the server's clock shows a later second than that of the bucket's newest object.
+
+    A server's Date has whole seconds, and an object is judged only when it is older than what that shows.
+    """
+    client = s3_client(server)
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket)
+    newest = max((item["LastModified"] for page in pages for item in page.get("Contents", ())), default=None)
+    while newest is not None:
+        headers = client.head_bucket(Bucket=bucket)["ResponseMetadata"]["HTTPHeaders"]
+        if parsedate_to_datetime(headers["date"]) > newest:
+            return
+        time.sleep(0.05)
 
 
 def _answers(server: S3Server) -> Callable[[], bool]:

@@ -21,6 +21,7 @@ from tests.testbed.databases import (
 from tests.testbed.processes import Home, Process, free_port
 from tests.testbed.s3servers import (
     S3Server,
+    let_time_pass,
     make_bucket,
     remove_bucket,
     s3_client,
@@ -36,6 +37,7 @@ __all__ = [
     "Process",
     "S3Server",
     "free_port",
+    "let_time_pass",
     "make_bucket",
     "mariadb_from_environment",
     "postgres_from_environment",

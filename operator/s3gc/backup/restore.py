@@ -169,12 +169,19 @@ async def _locked(
 
 
 async def _scopes_of(vault: Vault, state: Mapping[str, Any], operation: Operation) -> list[Scope]:
-    found: list[Scope] = [state["scope"]] if state.get("scope") is not None else []
+    """Where the keys are held: in the operation's own scope, and in the policy's where that is another one that has had
+    a cycle. A damaged record or scope.json must not stop a restore: then it is the policy's that counts."""
+    known = {scope.id: scope for scope in await vault.scopes(strict=False)}
+    policy: Scope | None = state.get("scope")
+    found: list[Scope] = []
     try:
         own = (await operation.record()).scope
-        found.extend(scope for scope in await vault.scopes() if scope.id == own and not scope.retired)
+        if not (own in known and known[own].retired):
+            found.append(known.get(own) or Scope(own, own, "", None, ("",)))
     except (VaultCorruptedError, FileNotFoundError):
-        pass  # a damaged record or scope.json must not stop a restore; the policy's own scope is held
+        pass
+    if policy is not None and (policy.id in known or not found):
+        found.append(policy)
     if not found:
         raise RestoreError(
             "there is no scope to hold: state['scope'] is not set and the operation's scope is not known"

@@ -3,7 +3,8 @@ people use."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import difflib
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from s3gc.vault.operations import Operation, OperationRecord
     from s3gc.vault.vault import Vault
 
-__all__ = ["exit_code_of", "find_operation", "open_vault", "run_cycle"]
+__all__ = ["exit_code_of", "find_operation", "find_operation_id", "open_vault", "run_cycle"]
 
 
 def exit_code_of(outcome: Outcome) -> int:
@@ -31,6 +32,8 @@ async def run_cycle(config: S3GCConfig, *, operation_id: str | None = None, quie
 
     state = await initialize_gc_state(config)
     try:
+        if operation_id is not None:
+            operation_id = await find_operation_id(state["vault"], operation_id, of=config)
         with reporting(quiet=quiet) as progress:
             return await run_gc_cycle(config, state, operation_id=operation_id, progress=progress)
     finally:
@@ -42,7 +45,7 @@ async def open_vault(config: S3GCConfig, *, read_only: bool = True) -> AsyncIter
     """Open the vault; a missing one is an error, it is never made by asking about it."""
     from s3gc.vault.vault import Vault
 
-    vault = await Vault.open(config, read_only=read_only)
+    vault = await Vault.open(config, read_only=read_only, create=False)
     try:
         yield vault
     finally:
@@ -50,52 +53,77 @@ async def open_vault(config: S3GCConfig, *, read_only: bool = True) -> AsyncIter
 
 
 async def find_operation(
-    vault: Vault, wanted: str | None, *, of: S3GCConfig, with_deletions: bool = False
+    vault: Vault, wanted: str | None, *, of: S3GCConfig
 ) -> tuple[Operation, OperationRecord]:
-    """The operation that a person means: its id, or the end or the beginning of it; None or "latest": the newest.
+    """The operation that a person means, and its record; see `find_operation_id`. Raises VaultError for a record that
+    cannot be read."""
+    operation = vault.operation(await find_operation_id(vault, wanted, of=of))
+    try:
+        return operation, await operation.record()
+    except FileNotFoundError:
+        raise VaultError(
+            f"operation {operation.id} has lost its operation.json in the vault {vault.location}. What it deleted can "
+            f"be restored all the same: s3gc restore {operation.id}; `s3gc vault verify` says what else is damaged"
+        ) from None
+
+
+async def find_operation_id(
+    vault: Vault, wanted: str | None, *, of: S3GCConfig, with_deletions: bool = False
+) -> str:
+    """The id of the operation that a person means by it, or by the end or the beginning of it; None or "latest" is the
+    newest.
 
     Where a vault keeps several policies, the newest is that of the policy `of`: nobody must approve or hold another's
-    by saying "latest". Raises VaultError when there is none, ConfigurationError when several match.
+    by saying "latest". Raises ConfigurationError when there is none, or when several match.
     """
     from s3gc.cli.settings import ANY_BUCKET
 
     if wanted is None or wanted.lower() == "latest":
+        is_ours = await _of_policy(vault, of)
         for record in await vault.operations():
-            if record.problem or (with_deletions and record.journal == "none"):
-                continue
-            if _is_of(record, of):
-                return vault.operation(record.id), record
+            if record.problem:
+                # Taking the one before it in its place would show, or restore, another night's work.
+                raise VaultError(
+                    f"the newest operation, {record.id}, cannot be read: {record.problem}. Say which operation by its "
+                    "id; `s3gc operations` lists them"
+                )
+            if is_ours(record) and not (with_deletions and record.journal == "none"):
+                return record.id
         what = "operation that deleted anything" if with_deletions else "operation"
         whose = "" if of.bucket == ANY_BUCKET else f" of policy {of.policy_name}"
-        raise VaultError(f"the vault {vault.location} has no {what}{whose} yet")
+        raise ConfigurationError(f"the vault {vault.location} has no {what}{whose} yet")
     name = wanted.upper()
-    matches = [
-        found
-        for found in await vault.operation_ids()
-        if found == name or found.startswith(name) or found.endswith(name)
-    ]
+    known = await vault.operation_ids()
+    matches = [found for found in known if found.startswith(name) or found.endswith(name)]
     if not matches:
-        raise VaultError(
-            f"the vault {vault.location} has no operation {wanted}; `s3gc operations` lists them"
+        raise ConfigurationError(
+            f"the vault {vault.location} has no operation {wanted} ({_nearest(name, known)}); "
+            "`s3gc operations` lists them. What is older than the vault's retention has expired",
+            details={"operation_id": wanted},
         )
     if len(matches) > 1 and name not in matches:
         raise ConfigurationError(
             f"{wanted} could be {len(matches)} operations: {', '.join(matches[:4])}; write more of it"
         )
-    operation = vault.operation(name if name in matches else matches[0])
-    try:
-        return operation, await operation.record()
-    except FileNotFoundError:
-        raise VaultError(f"operation {operation.id} has no record in the vault {vault.location}") from None
+    return name if name in matches else matches[0]
 
 
-def _is_of(record: OperationRecord, policy: S3GCConfig) -> bool:
-    """Whether the policy's scope made it; without a policy's own name, whether it is of its bucket, if it has one."""
+def _nearest(wanted: str, known: Sequence[str]) -> str:
+    """Which it may have been; the last letters are those that people read out."""
+    ends = {each[-len(wanted) :]: each for each in known}
+    close = difflib.get_close_matches(wanted, ends, 3, 0.6)
+    if close:
+        return f"nearest: {', '.join(ends[end] for end in close)}"
+    return f"the newest: {', '.join(known[:3])}" if known else "it has none at all"
+
+
+async def _of_policy(vault: Vault, policy: S3GCConfig) -> Callable[[OperationRecord], bool]:
+    """Whether an operation is the policy's; without a name of its own, whether it is of its bucket, if it has one."""
     from s3gc.cli.settings import ANY_BUCKET
-    from s3gc.vault.scopes import scope_id
 
     if policy.bucket == ANY_BUCKET:
-        return True
-    if policy.name:
-        return record.scope == scope_id(policy.policy_name, policy.bucket)
-    return record.bucket == policy.bucket
+        return lambda record: True
+    if not policy.name:
+        return lambda record: record.bucket == policy.bucket
+    scope = await vault.scope(policy)
+    return lambda record: record.scope == scope.id

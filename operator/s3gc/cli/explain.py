@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,7 +17,8 @@ if TYPE_CHECKING:
 
     from s3gc.config import S3GCConfig
     from s3gc.plan.explain import Explanation, KeyFacts, NamedBy, PastOperation
-    from s3gc.state import GCState
+    from s3gc.store.bucket import Bucket
+    from s3gc.vault.vault import Vault
 
 __all__ = ["command"]
 
@@ -45,24 +48,39 @@ def command(
 
 async def _explanation(config: S3GCConfig, key: str) -> Explanation:
     from s3gc.plan.explain import explain
-    from s3gc.state import initialize_gc_state, shutdown_gc_state
+    from s3gc.state import open_bucket
 
-    state = await initialize_gc_state(config)
+    async with _existing_vault(config) as vault:
+        bucket = await open_bucket(config)
+        try:
+            references = await _references(config, bucket, key)
+            facts = await _facts(config, bucket, vault, key)
+            now = await bucket.server_time()
+        finally:
+            await bucket.close()
+    return explain(facts, references, config=config, now=now, has_source=config.has_source)
+
+
+@asynccontextmanager
+async def _existing_vault(config: S3GCConfig) -> AsyncIterator[Vault | None]:
+    """The vault, or None where no cycle has made it yet: nothing is remembered then, and asking makes nothing."""
+    from s3gc.exceptions import VaultError
+    from s3gc.vault.vault import Vault
+
     try:
-        references = await _references(config, state, key)
-        facts = await _facts(state, key)
-        return explain(
-            facts,
-            references,
-            config=config,
-            now=await state["bucket"].server_time(),
-            has_source=config.has_source,
-        )
+        vault = await Vault.open(config, create=False)
+    except VaultError as error:
+        if not error.details.get("is_missing"):
+            raise
+        yield None
+        return
+    try:
+        yield vault
     finally:
-        await shutdown_gc_state(state)
+        await vault.close()
 
 
-async def _references(config: S3GCConfig, state: GCState, key: str) -> list[NamedBy]:
+async def _references(config: S3GCConfig, bucket: Bucket, key: str) -> list[NamedBy]:
     from s3gc.plan.explain import references_to
     from s3gc.references.rules import reference_rules
     from s3gc.references.sources import open_source
@@ -72,7 +90,7 @@ async def _references(config: S3GCConfig, state: GCState, key: str) -> list[Name
     try:
         for declared in config.effective_sources:
             if declared.is_readable:
-                rules = reference_rules(config, state["bucket"].endpoint, derivatives=declared.derivatives)
+                rules = reference_rules(config, bucket.endpoint, derivatives=declared.derivatives)
                 opened.append(await open_source(declared, rules))
         preflights = [await source.preflight(execute=False) for source in opened]
         return await references_to(key, opened, preflights)
@@ -81,7 +99,7 @@ async def _references(config: S3GCConfig, state: GCState, key: str) -> list[Name
             await source.close()
 
 
-async def _facts(state: GCState, key: str) -> KeyFacts:
+async def _facts(config: S3GCConfig, bucket: Bucket, vault: Vault | None, key: str) -> KeyFacts:
     import asyncio
     import tempfile
     from pathlib import Path
@@ -92,16 +110,17 @@ async def _facts(state: GCState, key: str) -> KeyFacts:
     from s3gc.plan.explain import KeyFacts
     from s3gc.vault.state import ScopeState
 
-    head = await state["bucket"].head(key)
-    remembered = ScopeState(state["vault"], state["scope"])
-    first_listed = first_unreferenced = None
-    with tempfile.TemporaryDirectory(prefix="s3gc-explain-") as folder:
-        local = Path(folder) / "state.parquet"
-        if head is not None and await remembered.fetch_maturity(local):
-            first_listed, first_unreferenced = await asyncio.to_thread(
-                _maturity, local, key, head.etag, head.size, head.last_modified
-            )
-    hold = await remembered.hold_of(key)
+    head = await bucket.head(key)
+    first_listed = first_unreferenced = hold = None
+    if vault is not None:
+        remembered = ScopeState(vault, await vault.scope(config))
+        hold = await remembered.hold_of(key)
+        with tempfile.TemporaryDirectory(prefix="s3gc-explain-") as folder:
+            local = Path(folder) / "state.parquet"
+            if head is not None and await remembered.fetch_maturity(local):
+                first_listed, first_unreferenced = await asyncio.to_thread(
+                    _maturity, local, key, head.etag, head.size, head.last_modified
+                )
     return KeyFacts(
         key=key,
         exists=head is not None,
@@ -110,12 +129,12 @@ async def _facts(state: GCState, key: str) -> KeyFacts:
         last_modified=head.last_modified if head else None,
         storage_class=head.storage_class if head else None,
         problem=problems(pa.array([key], pa.string()))[0].as_py(),
-        left_out=await _left_out(state, key),
+        left_out=await _left_out(bucket, key),
         first_listed=first_listed,
         first_unreferenced=first_unreferenced,
         held_until=hold.until if hold else None,
         held_because=hold.reason if hold else None,
-        history=await _history(state, key),
+        history=await _history(vault, key) if vault is not None else (),
     )
 
 
@@ -132,32 +151,38 @@ def _maturity(
     return None, None
 
 
-async def _left_out(state: GCState, key: str) -> str | None:
+async def _left_out(bucket: Bucket, key: str) -> str | None:
     """Why the listing leaves the key out: a vault's sentinel in a folder above it."""
     from s3gc.inventory.listing import VAULT_SENTINEL
 
     folders = key.split("/")[:-1]
     for depth in range(len(folders) + 1):
         prefix = "".join(f"{folder}/" for folder in folders[:depth])
-        if await state["bucket"].head(prefix + VAULT_SENTINEL) is not None:
+        if await bucket.head(prefix + VAULT_SENTINEL) is not None:
             return f"it is in a vault of s3gc ({prefix or 'the whole bucket'})"
     return None
 
 
-async def _history(state: GCState, key: str) -> tuple[PastOperation, ...]:
+async def _history(vault: Vault, key: str) -> tuple[PastOperation, ...]:
+    """What each operation did to the key, newest first: the catalog says which, their own records say what."""
+    from s3gc.exceptions import VaultCorruptedError
     from s3gc.plan.explain import PastOperation
-    from s3gc.vault.catalog import find_key, open_catalog
+    from s3gc.vault.catalog import catch_up, find_key, open_catalog
 
-    database = await open_catalog(state["vault_db_path"])
+    database = await open_catalog(vault.catalog_path)
     try:
-        past: list[PastOperation] = []
-        for each in await find_key(database, key):
-            if each.restored_at is not None:
-                past.append(PastOperation(each.operation_id, "restored", each.restored_at))
-            past.append(PastOperation(each.operation_id, each.outcome))
-        return tuple(past)
+        await catch_up(database, vault)
+        operations = [each.operation_id for each in await find_key(database, key)]
     finally:
         await database.close()
+    past: list[PastOperation] = []
+    for operation_id in operations:
+        try:
+            async for entry, outcome in vault.operation(operation_id).outcomes(keys=[key]):
+                past.append(PastOperation(operation_id, outcome.action, outcome.at, entry.version_id))
+        except VaultCorruptedError:
+            past.append(PastOperation(operation_id, "damaged"))
+    return tuple(past)
 
 
 def _show(found: Explanation) -> None:

@@ -64,7 +64,7 @@ def command(
 async def _metrics(config: S3GCConfig) -> GCMetrics:
     from s3gc.state import get_metrics, initialize_gc_state, shutdown_gc_state
 
-    state = await initialize_gc_state(config)
+    state = await initialize_gc_state(config, create=False)
     try:
         return await get_metrics(config, state)
     finally:

@@ -106,25 +106,26 @@ async def _restore(
     import aiosqlite
 
     from s3gc.backup.restore import restore_operation
-    from s3gc.cli.engine import find_operation
+    from s3gc.cli.engine import find_operation_id
     from s3gc.cli.progress import reporting
+    from s3gc.exceptions import ConfigurationError, RestoreError
     from s3gc.state import initialize_gc_state, shutdown_gc_state
 
-    state = await initialize_gc_state(config)
+    state = await initialize_gc_state(config, create=False)
     try:
-        operation, _ = await find_operation(
-            state["vault"],
-            wanted.operation_id,
-            of=config,
-            with_deletions=wanted.operation_id is None,
-        )
+        try:
+            operation_id = await find_operation_id(
+                state["vault"], wanted.operation_id, of=config, with_deletions=wanted.operation_id is None
+            )
+        except ConfigurationError as error:
+            raise RestoreError(error.message, details=error.details) from None
         async with aiosqlite.connect(state["vault_db_path"]) as vault_db:
             with reporting(quiet=quiet) as progress:
                 return await restore_operation(
                     config,
                     state,
                     vault_db,
-                    operation.id,
+                    operation_id,
                     dry_run=dry_run,
                     skip_existing=not overwrite,
                     keys=wanted.keys,

@@ -58,7 +58,7 @@ def command(
         termination_log.write_text(short_result(result), encoding="utf-8")
     how = form(flags.output, watched_only=True)
     if how is Output.TABLE:
-        show_result(result)
+        show_result(result, config)
     else:
         emit(result.model_dump(mode="json"), how)
     raise typer.Exit(exit_code_of(result.outcome))

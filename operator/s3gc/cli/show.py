@@ -12,6 +12,7 @@ from s3gc.report.text import ago, bytes_text, count, duration, percent, plural, 
 if TYPE_CHECKING:
     from rich.text import Text
 
+    from s3gc.config import S3GCConfig
     from s3gc.results import GCResult, GuardReport, RestoreResult
 
 __all__ = ["OUTCOME_COLOURS", "show_restore", "show_result"]
@@ -27,8 +28,11 @@ OUTCOME_COLOURS = {
 _SAMPLES = 5
 
 
-def show_result(result: GCResult) -> None:
-    """Print a cycle's result: what was found, what was done, what a person should look at, and the way on."""
+def show_result(result: GCResult, policy: S3GCConfig | None = None) -> None:
+    """Print a cycle's result: what was found, what was done, what a person should look at, and the way on.
+
+    `policy` is the one of this very cycle, where there is one.
+    """
     from rich.text import Text
 
     out = console()
@@ -54,7 +58,7 @@ def show_result(result: GCResult) -> None:
             out.print(Text.assemble(("✗ ", "red"), visible(error)))
         if len(result.errors) > _SAMPLES:
             out.print(f"  and {len(result.errors) - _SAMPLES} more", style="dim")
-    for line in _ways_on(result):
+    for line in _ways_on(result, policy):
         out.print()
         out.print(Text.assemble(("→ ", "cyan bold"), line))
 
@@ -163,7 +167,12 @@ def _show_coverage(result: GCResult) -> None:
     out.print(made)
 
 
-def _ways_on(result: GCResult) -> Iterator[str]:
+def _ways_on(result: GCResult, policy: S3GCConfig | None) -> Iterator[str]:
+    if policy is not None and policy.retention_days == 0 and result.young_count:
+        yield (
+            "an object must be older than the second in which its listing began, even with retention_days 0: "
+            "run it again in a moment"
+        )
     if result.outcome == "AwaitingApproval" or (
         result.outcome == "Refused"
         and any(guard.tripped for guard in result.guards)

@@ -11,6 +11,7 @@ import typer
 
 from s3gc.cli.options import Flags, Output
 from s3gc.cli.options import command as shared_command
+from s3gc.cli.vault_policies import rename, retire
 
 if TYPE_CHECKING:
     from s3gc.backup.retention import Expired
@@ -22,7 +23,7 @@ __all__ = ["app"]
 _PROBLEMS_SHOWN = 50
 
 app = typer.Typer(
-    help="Look after the vault: status, verify, reindex, expire, hold, unhold.", no_args_is_help=True
+    help="Look after the vault: what is kept, whether it is whole, how long it stays.", no_args_is_help=True
 )
 
 
@@ -257,13 +258,21 @@ def expire(flags: Flags) -> None:
 
 async def _expire(config: S3GCConfig) -> Expired:
     from s3gc.backup.retention import expire as expire_vault
+    from s3gc.exceptions import ConfigurationError
     from s3gc.state import initialize_gc_state, shutdown_gc_state
     from s3gc.vault.catalog import open_catalog
     from s3gc.vault.lock import hold_scope
 
-    state = await initialize_gc_state(config)
+    state = await initialize_gc_state(config, create=False)
     try:
         vault, scope = state["vault"], state["scope"]
+        if scope.name != config.policy_name:
+            # Found by less than its name: good enough to look, not to remove backups by this policy's retention.
+            raise ConfigurationError(
+                f"the vault {vault.location} has no policy {config.policy_name!r} of bucket {config.bucket!r}, but "
+                f"{scope.name!r}. Its own retention counts: give -f POLICY.YAML, or --name {scope.name} and "
+                "--set vault_retention_days=DAYS"
+            )
         now = await state["bucket"].server_time()
         database = await open_catalog(state["vault_db_path"])
         try:
@@ -333,3 +342,7 @@ def _held(flags: Flags, operation_id: str, held: bool) -> None:
         )
     else:
         emit({"operation_id": operation_id, "held": held}, how)
+
+
+app.command()(rename)
+app.command()(retire)

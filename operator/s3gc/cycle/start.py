@@ -47,6 +47,12 @@ async def choose_operation(
             raise ConfigurationError(
                 f"there is no operation {operation_id!r} in vault {vault.location}; `s3gc operations` lists them"
             )
+        if (record := await operation.record()).scope != scope.id:
+            # Another policy's plan was judged by other databases than those of this one.
+            raise ConfigurationError(
+                f"operation {operation_id!r} is of scope {record.scope!r} (bucket {record.bucket!r}), and this policy "
+                f"is scope {scope.id!r}; resume it with its own policy"
+            )
         if not await operation.plan_exists():
             raise ConfigurationError(f"operation {operation_id!r} has no plan to resume; start a new cycle")
         return Started(operation, approved=await _is_approved(operation), resumed=True)

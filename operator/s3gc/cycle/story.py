@@ -49,6 +49,7 @@ from s3gc.vault.catalog import index_operation, open_catalog
 from s3gc.vault.claim import claim
 from s3gc.vault.lock import ScopeLock, hold_scope
 from s3gc.vault.operations import Operation
+from s3gc.vault.ownership import claimed_scope, own_scope
 from s3gc.vault.records import PlannedObject
 from s3gc.vault.state import ScopeState
 
@@ -79,12 +80,17 @@ async def run_gc_cycle(
             f"mode is execute, but no source says what references bucket {config.bucket!r}: every object is "
             "unverifiable and nothing can be deleted. Give tables with database_url, or sources"
         )
-    cycle = _Cycle(config, state, progress or (lambda _: None))
-    try:
-        async with hold_scope(state["vault"], cycle.scope, "cycle") as lock:
+    vault = state["vault"]
+    scope = await claimed_scope(vault.storage, config)
+    async with hold_scope(vault, scope, "cycle") as lock:
+        state["scope"] = await own_scope(
+            vault.storage, scope, config, executing=config.mode is GCMode.EXECUTE
+        )
+        cycle = _Cycle(config, state, progress or (lambda _: None))
+        try:
             return await cycle.run(lock, operation_id)
-    finally:
-        await cycle.close()
+        finally:
+            await cycle.close()
 
 
 class _Cycle:

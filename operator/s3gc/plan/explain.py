@@ -248,8 +248,14 @@ def _kept_by_age(facts: KeyFacts, config: S3GCConfig, age_days: float | None) ->
         return ["its age is unknown"]
     if _is_multipart(facts) and facts.first_listed is None and config.retention_days > 0:
         return ["it was uploaded in parts, and its age counts from the first listing that sees it"]
-    if age_days <= config.retention_days and not (config.retention_days == 0 and age_days > 0):
-        return [f"it is {age_days:.1f} days old, and retention_days is {config.retention_days:g}"]
+    if age_days <= 0:
+        # A store's clock shows whole seconds, so an object of this second may be newer than the listing.
+        return [
+            f"it was written at {_second(facts.last_modified)} by the store's clock, which shows no later second yet, "
+            f"and must be older than that even with retention_days {config.retention_days:g}; ask again in a moment"
+        ]
+    if age_days <= config.retention_days and config.retention_days > 0:
+        return [f"it is {_age(age_days)} old, and retention_days is {config.retention_days:g}"]
     return []
 
 
@@ -267,7 +273,7 @@ def _sentence(
     facts: KeyFacts, references: Sequence[NamedBy], reasons: Sequence[str], age_days: float | None
 ) -> str:
     if not facts.exists:
-        past = next((item for item in facts.history if item.action == "deleted"), None)
+        past = next((item for item in facts.history if item.action in ("deleted", "restored")), None)
         if past is not None:
             return (
                 f"there is no such object: operation {past.operation_id} deleted it, and it can be restored"
@@ -279,7 +285,19 @@ def _sentence(
         return "there is no such object"
     if reasons:
         return f"kept because {reasons[0]}"
-    return f"would go because no reference names it, it is {age_days or 0:.1f} days old, and nothing holds it"
+    return f"would go because no reference names it, it is {_age(age_days or 0)} old, and nothing holds it"
+
+
+def _age(days: float) -> str:
+    """``30.0 days``, ``5 hours``, ``12 seconds``: the largest unit that it fills."""
+    for size, unit in ((24, "hours"), (24 * 60, "minutes")):
+        if days < 1 <= days * size:
+            return f"{int(days * size)} {unit}"
+    return f"{days:.1f} days" if days >= 1 else f"{int(days * 86400)} seconds"
+
+
+def _second(moment: datetime | None) -> str:
+    return "an unknown time" if moment is None else moment.strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def _day(moment: datetime) -> str:

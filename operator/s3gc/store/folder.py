@@ -183,7 +183,7 @@ class FolderStorage:
         elif not self._root.is_dir():
             raise VaultError(
                 f"The vault folder {self.location!r} does not exist: check vault_path, or mount the volume there.",
-                details={"location": self.location},
+                details={"location": self.location, "is_missing": True},
             )
 
     def _remove_stale(self, temporary: Path) -> None:

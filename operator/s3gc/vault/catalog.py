@@ -23,6 +23,7 @@ from s3gc.vault.vault import Vault
 
 __all__ = [
     "CatalogObject",
+    "catch_up",
     "ensure_schema",
     "find_key",
     "forget",
@@ -163,6 +164,15 @@ async def rebuild(
         if progress is not None:
             progress(done)
     return len(identifiers)
+
+
+async def catch_up(db: aiosqlite.Connection, vault: Vault) -> None:
+    """Index what the catalog lacks, or knew only unfinished: the cache of another machine's vault begins empty."""
+    async with db.execute("SELECT id FROM operations WHERE completed_at IS NOT NULL") as cursor:
+        known = {row[0] for row in await cursor.fetchall()}
+    for operation_id in await vault.operation_ids():
+        if operation_id not in known:
+            await index_operation(db, vault.operation(operation_id))
 
 
 async def mark_restored(

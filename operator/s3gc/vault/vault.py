@@ -7,20 +7,20 @@ import json
 import logging
 import os
 import tempfile
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from ulid import ULID
 
 from s3gc.config import S3GCConfig
-from s3gc.exceptions import RefusedError, VaultCorruptedError, VaultError
+from s3gc.exceptions import VaultCorruptedError, VaultError
 from s3gc.store.storage import open_storage
 from s3gc.store.types import Storage
 from s3gc.vault import layout
 from s3gc.vault.files import read_or_none
 from s3gc.vault.operations import Operation, OperationRecord
-from s3gc.vault.scopes import Scope, find_overlap, scope_id
+from s3gc.vault.ownership import load_scopes, seen_scope
+from s3gc.vault.scopes import Scope
 
 __all__ = ["FORMAT_VERSION", "Scope", "Vault"]
 
@@ -43,11 +43,16 @@ class Vault:
         self.read_only = read_only
 
     @classmethod
-    async def open(cls, config: S3GCConfig, *, read_only: bool = False) -> Vault:
-        """Open the vault that `config` names; make it when it is new and may be written.
+    async def open(cls, config: S3GCConfig, *, read_only: bool = False, create: bool = True) -> Vault:
+        """Open the vault that `config` names; a new one is made unless it is only to be read or `create` is False.
 
-        Raises VaultError when it cannot be used, is of a newer version, or (read_only) does not exist.
+        Raises VaultError when it cannot be used, is of a newer version, or does not exist and is not to be made
+        (`details["is_missing"]`).
         """
+        if not create and not read_only:
+            # Looked for first, and opened for writing only then: that proves the store's conditional writes, on which
+            # the lock stands, and would make a folder.
+            await (await cls.open(config, read_only=True)).close()
         storage = await open_storage(
             config.vault_path,
             endpoint_url=config.vault_endpoint_url,
@@ -70,9 +75,9 @@ class Vault:
         if data is None:
             if read_only:
                 raise VaultError(
-                    f"{storage.location} is not a vault: it has no {layout.SENTINEL}. Check the path; a "
-                    "vault is made by the "
-                    "first cycle that may write to it"
+                    f"{storage.location} is not a vault: it has no {layout.SENTINEL}. Check the path; a vault is made "
+                    "by the first cycle that may write to it",
+                    details={"is_missing": True},
                 )
             await _refuse_orphaned(storage)
             now = datetime.now(UTC)
@@ -113,91 +118,14 @@ class Vault:
         )
 
     async def scope(self, config: S3GCConfig) -> Scope:
-        """The scope of this policy: made at its first cycle, found again by policy name and bucket ever
-        after.
+        """The scope of this policy, or the one that its first cycle would make. Reads only: what a policy owns is
+        changed by a cycle (`ownership.own_scope`) and by nothing else."""
+        return await seen_scope(self.storage, config)
 
-        Prefixes or an endpoint that were edited are updated in scope.json. Raises RefusedError (guard
-        "overlap") when another scope of the same bucket in this vault could hold the same object.
-        """
-        wanted = Scope(
-            id=scope_id(config.policy_name, config.bucket),
-            name=config.policy_name,
-            bucket=config.bucket,
-            endpoint_url=config.endpoint_url,
-            prefixes=config.effective_prefixes,
-            exclude_prefixes=tuple(config.exclude_prefixes),
-        )
-        path = layout.scope_path(wanted.id, "scope.json")
-        if self.read_only:
-            return wanted
-        before = await read_or_none(self.storage, path)
-        if before != wanted.to_json():
-            # Written first and compared afterwards, so that of two policies that start together at least one
-            # sees the other; the one that is refused takes its change back.
-            if before is None:
-                await self.storage.create(path, wanted.to_json())
-            else:
-                self._parse_scope(before, path)
-                await self.storage.write(path, wanted.to_json())
-        other = await self._overlapping(wanted)
-        if other is not None:
-            if before is None:
-                await self.storage.delete(path)
-            elif before != wanted.to_json():
-                await self.storage.write(path, before)
-            raise RefusedError(
-                f"scope {wanted.id!r} ({_shown(wanted)}) overlaps with scope {other.id!r} ({_shown(other)}) "
-                "in bucket "
-                f"{wanted.bucket!r}: each would delete what only the other's database references. Give one "
-                "of them other "
-                f"prefixes, or, if {other.id!r} is an old name of this policy, retire it (remove "
-                f"scopes/{other.id}/scope.json "
-                "from the vault)",
-                details={"guard": "overlap", "scope": wanted.id, "other": other.id},
-            )
-        return wanted
-
-    async def _overlapping(self, wanted: Scope) -> Scope | None:
-        for scope in await self.scopes():
-            if scope.id == wanted.id or scope.retired or scope.bucket != wanted.bucket:
-                continue
-            if scope.endpoint_url != wanted.endpoint_url:
-                continue  # the same name at another store; where it is another spelling, the claim sees it
-            if find_overlap(wanted.prefixes, wanted.exclude_prefixes, scope.prefixes, scope.exclude_prefixes):
-                return scope
-        return None
-
-    async def scopes(self) -> list[Scope]:
-        """Every scope of this vault, by id. Raises VaultCorruptedError for a scope.json that cannot be
-        read."""
-        paths = [
-            file.path async for file in self.storage.list(layout.SCOPES) if file.path.endswith("/scope.json")
-        ]
-        found: list[Scope] = []
-        for path in paths:
-            data = await read_or_none(self.storage, path)
-            if data is not None:
-                found.append(self._parse_scope(data, path))
-        return found
-
-    async def retire(self, scope_id: str) -> None:
-        """Let a scope own nothing any more; its history, holds and backups stay."""
-        path = layout.scope_path(scope_id, "scope.json")
-        scope = self._parse_scope(await self.storage.read(path), path)
-        await self.storage.write(path, replace(scope, retired=True).to_json())
-
-    def _parse_scope(self, data: bytes, path: str) -> Scope:
-        try:
-            return Scope.from_json(data)
-        except (ValueError, KeyError, TypeError) as error:
-            raise VaultCorruptedError(
-                f"{path} of the vault {self.location} is damaged ({error}). Without it nobody can tell "
-                "which prefixes that "
-                "scope owns, so no cycle starts; restores work. Bring it back from a copy, or remove it: "
-                "the next cycle of "
-                "that policy writes it anew",
-                details={"path": path},
-            ) from None
+    async def scopes(self, *, strict: bool = True) -> list[Scope]:
+        """Every scope of this vault, by id. `strict`: VaultCorruptedError for a scope.json that cannot be read; else
+        it is left out."""
+        return await load_scopes(self.storage, strict=strict)
 
     def operation(self, operation_id: str) -> Operation:
         """The operation with this id, whether it exists or not. Raises VaultError for what is not a ULID."""
@@ -239,11 +167,6 @@ class Vault:
 
     async def close(self) -> None:
         await self.storage.close()
-
-
-def _shown(scope: Scope) -> str:
-    names = ", ".join(repr(prefix) for prefix in scope.prefixes[:3])
-    return f"policy {scope.name!r}, prefixes {names}{' …' if len(scope.prefixes) > 3 else ''}"
 
 
 def _check_sentinel(data: bytes, where: str) -> str:

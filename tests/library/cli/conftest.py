@@ -13,6 +13,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from tests.testbed.services import S3Server, let_time_pass
 
 ROOT = Path(__file__).parents[3]
 PROGRAM = "from s3gc.cli import main; main()"
@@ -81,6 +82,7 @@ class World:
     """The bucket, the database and the vault; `referenced` and `orphans` are keys."""
 
     shell: Shell
+    server: S3Server
     bucket: str
     dsn: str
     client: Any
@@ -104,6 +106,7 @@ class World:
             self.client.put_object(
                 Bucket=self.bucket, Key=key, Body=f"bytes of {key}".encode() * 20, ContentType="image/jpeg"
             )
+        let_time_pass(self.server, self.bucket)
 
     async def sql(self, statement: str, *values: object) -> None:
         connection = await asyncpg.connect(self.dsn)
@@ -120,7 +123,11 @@ def shell(tmp_path: Path) -> Shell:
 
 @pytest.fixture
 async def world(
-    shell: Shell, minio: Any, postgres: Any, make_bucket: Callable[..., str], s3_client: Callable[..., Any]
+    shell: Shell,
+    minio: S3Server,
+    postgres: Any,
+    make_bucket: Callable[..., str],
+    s3_client: Callable[..., Any],
 ) -> World:
     """60 objects in a versioned bucket, 45 of them referenced by users.avatar_url."""
     bucket = make_bucket(minio, versioning=True)
@@ -137,7 +144,7 @@ async def world(
         S3GC_RETENTION_DAYS="0",
     )
     keys = [f"avatars/{number:03d}.jpg" for number in range(60)]
-    world = World(shell, bucket, dsn, s3_client(minio), vault, set(keys[:45]), set(keys[45:]))
+    world = World(shell, minio, bucket, dsn, s3_client(minio), vault, set(keys[:45]), set(keys[45:]))
     world.put(keys)
     await world.sql("CREATE TABLE users (id serial PRIMARY KEY, avatar_url text)")
     await world.sql(

@@ -103,9 +103,12 @@ async def test_explain_says_why(world: World) -> None:
     nothing = world("explain", "no/such/key", "--output", "json").json
     assert (nothing["exists"], nothing["sentence"]) == (False, "there is no such object")
     assert "kept" in world("explain", kept).out
+    assert not world.vault.exists(), "asking makes no vault"
     assert world("run", "--mode", "execute").code == 0
+    (world.vault / "vault.db").unlink()  # an index, and on another machine there is none
     gone = world("explain", orphan, "--output", "json").json
     assert gone["history"][0]["action"] == "deleted"
+    assert "can be restored" in gone["sentence"]
 
 
 async def test_a_refused_plan_ends_with_3_and_an_approval_lets_exactly_it_through(world: World) -> None:
@@ -279,12 +282,24 @@ def test_execute_without_a_source_is_refused(world: World) -> None:
 
 
 def test_what_a_vault_does_not_have_is_said(world: World) -> None:
-    assert world("operations", "--vault", str(world.shell.folder / "nowhere")).code == 9
-    assert world("run").code == 0
-    missing = world("operations", "01HX3K9V7QW2M4N8R5T6Y0ZABC")
-    assert missing.code == 9
-    assert "s3gc operations" in missing.err
-    assert world("restore", "--latest").code == 9
+    nowhere = world.shell.folder / "nowhere"
+    for words in (("operations",), ("restore", "--latest"), ("metrics",), ("vault", "reindex")):
+        assert world(*words, "--vault", str(nowhere)).code == 9, words
+        assert not nowhere.exists(), "asking makes no vault"
+    known = world("run").json["operation_id"]
+    for words, code in (
+        (("operations", "01HX3K9V7QW2M4N8R5T6Y0ZABC"), 2),
+        (("restore", "01HX3K9V7QW2M4N8R5T6Y0ZABC"), 7),
+        (("run", "--operation-id", "01HX3K9V7QW2M4N8R5T6Y0ZABC"), 2),
+        (("run", "--operation-id", "yesterday"), 2),
+        (("approve", "01HX3K9V7QW2M4N8R5T6Y0ZABC", "--yes"), 2),
+    ):
+        missing = world(*words)
+        assert missing.code == code, missing.err
+        assert known in missing.err, "the newest ones are named"
+        assert "s3gc operations" in missing.err
+    assert f"nearest: {known}" in world("operations", known[-8:-1] + "U").err
+    assert world("restore", "--latest").code == 7
     assert world("restore").code == 2
 
 
@@ -307,6 +322,45 @@ def test_the_documented_commands_parse(shell: object) -> None:
         assert ended.exit_code == 0, f"{line}\n{ended.output}"
 
 
+def test_looking_leaves_what_a_policy_owns_alone(world: World) -> None:
+    done = world("run", "--mode", "execute", "--name", "shop.media", "--prefix", "avatars/")
+    assert done.code == 0, done.err
+    [scope] = (world.vault / "scopes").iterdir()
+    before = (scope / "scope.json").read_bytes()
+    some = min(world.orphans)
+    for words in (
+        ("restore", "--latest", "--key", some, "--no-dry-run"),
+        ("explain", some),
+        ("metrics",),
+        ("operations",),
+        ("restore", "--latest", "--name", "media"),
+    ):
+        assert world(*words).code == 0, words
+    assert [each.name for each in (world.vault / "scopes").iterdir()] == [scope.name]
+    assert (scope / "scope.json").read_bytes() == before
+    held = world("explain", some, "--name", "shop.media", "--output", "json").json
+    assert held["held_until"] is not None, "held where the policy's next cycle looks"
+    kept = world("vault", "expire")
+    assert (kept.code, "--name shop.media" in kept.err) == (2, True)
+
+
+def test_a_policy_is_renamed_and_retired_by_a_person(world: World) -> None:
+    done = world("run", "--mode", "execute", "--name", "old").json
+    refused = world("run", "--mode", "execute", "--name", "new")
+    assert refused.code == 3
+    assert "s3gc vault rename old new" in refused.err
+    renamed = world("vault", "rename", "old", "new", "--output", "json")
+    assert renamed.json == {"scope": done["scope"], "policy": "new", "bucket": world.bucket}
+    assert world("run", "--mode", "execute", "--name", "new").json["scope"] == done["scope"]
+    unknown = world("vault", "rename", "old", "newer")
+    assert (unknown.code, "it has new" in unknown.err) == (2, True)
+    assert world("vault", "retire", "new").code == 0
+    status = world("vault", "status", "--output", "json").json
+    assert [(each["policy"], each["retired"]) for each in status["scopes"]] == [("new", True)]
+    again = world("run", "--name", "third")
+    assert again.code == 0, again.err
+
+
 def test_latest_is_never_another_policy_s(world: World) -> None:
     mine = world("run", "--set", "prefixes=avatars/", "--name", "mine").json["operation_id"]
     other = world("run", "--set", "prefixes=other/", "--name", "other").json["operation_id"]
@@ -314,6 +368,8 @@ def test_latest_is_never_another_policy_s(world: World) -> None:
     assert (
         world("operations", "latest", "--set", "name=mine", "--output", "json").json["operation_id"] == mine
     )
+    foreign = world("run", "--set", "prefixes=avatars/", "--name", "mine", "--operation-id", other)
+    assert (foreign.code, "resume it with its own policy" in foreign.err) == (2, True)
     world.shell.environment.pop("S3GC_BUCKET")
     assert len(world("operations", "--output", "json").json) == 2
-    assert world("operations", "latest", "--bucket", "quite-another").code == 9
+    assert world("operations", "latest", "--bucket", "quite-another").code == 2

@@ -38,6 +38,17 @@ def test_an_old_object_that_nothing_names_would_go() -> None:
         (replace(OLD, problem="ends with '/'"), {}, "not actionable: it ends with '/'"),
         (replace(OLD, last_modified=NOW - 6 * DAY), {}, "6.0 days old, and retention_days is 7"),
         (replace(OLD, last_modified=NOW - 7 * DAY), {}, "7.0 days old, and retention_days is 7"),
+        (
+            replace(OLD, last_modified=NOW - DAY / 4),
+            {"retention_days": 0.5},
+            "it is 6 hours old, and retention_days is 0.5",
+        ),
+        (
+            replace(OLD, last_modified=NOW),
+            {"retention_days": 0},
+            "older than that even with retention_days 0",
+        ),
+        (replace(OLD, last_modified=NOW + DAY), {"retention_days": 0}, "written at 2026-03-02 12:00:00 UTC"),
         (replace(OLD, etag="abc-3"), {}, "age counts from the first listing"),
         (replace(OLD, etag="abc-3", first_listed=NOW - 2 * DAY), {}, "2.0 days old"),
         (
@@ -67,6 +78,16 @@ def test_what_is_over_keeps_nothing() -> None:
         OLD, etag="abc-3", first_listed=NOW - 8 * DAY, held_until=NOW, first_unreferenced=NOW - DAY
     )
     assert explain(facts, [], config=config(unreferenced_days=1), now=NOW).would_go
+
+
+@pytest.mark.parametrize(
+    ("age", "said"),
+    [(DAY, "1.0 days"), (DAY / 2, "12 hours"), (DAY / 288, "5 minutes"), (DAY / 43200, "2 seconds")],
+)
+def test_an_age_is_said_in_a_unit_that_a_person_knows(age: timedelta, said: str) -> None:
+    answer = explain(replace(OLD, last_modified=NOW - age), [], config=config(retention_days=0), now=NOW)
+    assert answer.would_go
+    assert f"it is {said} old" in answer.sentence
 
 
 def test_a_reference_names_its_column_and_value() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from s3gc.exceptions import VaultError
 from s3gc.vault import layout
 from s3gc.vault.manifest import EntryFilter
-from s3gc.vault.scopes import Scope, find_overlap, scope_id
+from s3gc.vault.scopes import Scope, differ_in_namespace, find_overlap, scope_id, widened
 
 PREFIX = st.text(alphabet="ab/", max_size=3)
 PREFIXES = st.lists(PREFIX, min_size=1, max_size=3)
@@ -30,6 +30,37 @@ def test_without_an_overlap_no_key_has_two_owners(
     assert not (owns(ours, ours_out) and owns(theirs, theirs_out))
 
 
+@given(PREFIXES, OUT, PREFIXES, OUT, KEYS)
+def test_what_is_widened_owns_all_that_either_owned(
+    ours: list[str], ours_out: list[str], theirs: list[str], theirs_out: list[str], key: str
+) -> None:
+    one = Scope("one", "one", "b", None, tuple(ours), tuple(ours_out))
+    two = Scope("two", "two", "b", None, tuple(theirs), tuple(theirs_out))
+    prefixes, excluded = widened(one, two)
+    owned = any(key.startswith(s.prefixes) and not key.startswith(s.exclude_prefixes) for s in (one, two))
+    if owned:
+        assert key.startswith(prefixes)
+        assert not key.startswith(excluded)
+
+
+@pytest.mark.parametrize(
+    ("name", "other", "expected"),
+    [
+        ("media", "shop.media", True),
+        ("shop.media", "media", True),
+        ("media.v2", "shop.media.v2", True),
+        ("media", "media", False),
+        ("a.media", "b.media", False),
+        ("media", "shop.images", False),
+        ("media", "mediashop.x", False),
+        ("", "shop.", False),
+        ("v2", "shop.media.v2", False),
+    ],
+)
+def test_names_that_differ_in_their_namespace(name: str, other: str, expected: bool) -> None:
+    assert differ_in_namespace(name, other) is expected
+
+
 def test_a_scope_id_depends_on_policy_and_bucket_and_is_a_path() -> None:
     assert scope_id("media", "b") == scope_id("media", "b")
     assert len({scope_id("media", "b"), scope_id("media", "c"), scope_id("other", "b")}) == 3
@@ -41,7 +72,7 @@ def test_a_scope_id_depends_on_policy_and_bucket_and_is_a_path() -> None:
 
 
 def test_a_scope_comes_back_from_its_file() -> None:
-    scope = Scope("id", "ü", "bucket", None, ("a/",), ("a/b/",), True)
+    scope = Scope("id", "ü", "bucket", None, ("a/",), ("a/b/",), True, ("sqlite:///x: t",))
     assert Scope.from_json(scope.to_json()) == scope
     with pytest.raises(TypeError):
         Scope.from_json(scope.to_json().replace(b'"a/"', b"1"))
