@@ -53,7 +53,7 @@ class VerificationLevel(StrEnum):
 class Progress:
     """How far a cycle or a restore is. `phase` is one of Preflight, Recovering, Listing, Reading, Joining, Healing,
     Planning, BackingUp, Verifying, Deleting, Checking, Finishing, Restoring; `total` is what the phase's own count
-    will reach, 0 while nobody knows."""
+    will reach, 0 while nobody knows; `operation_id` is "" until the operation is known."""
 
     phase: str
     listed: int = 0
@@ -63,6 +63,7 @@ class Progress:
     deleted: int = 0
     restored: int = 0
     total: int = 0
+    operation_id: str = ""
 
 
 class ColumnCoverage(_Record):

@@ -3,18 +3,25 @@ people use."""
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from s3gc.exceptions import ConfigurationError, VaultError
+from s3gc.exceptions import ConfigurationError, RefusedError, S3GCError, VaultError
 
 if TYPE_CHECKING:
+    from s3gc.cli.termination import LastWords
     from s3gc.config import S3GCConfig
-    from s3gc.results import GCResult, Outcome
+    from s3gc.results import GCMetrics, GCResult, Outcome, Progress
+    from s3gc.state import GCState
     from s3gc.vault.operations import Operation, OperationRecord
     from s3gc.vault.vault import Vault
+
+#: For the numbers of the vault, which are read from every operation's result.
+_METRICS_SECONDS = 60.0
 
 __all__ = ["exit_code_of", "find_operation", "find_operation_id", "open_vault", "run_cycle"]
 
@@ -24,20 +31,100 @@ def exit_code_of(outcome: Outcome) -> int:
     return {"Succeeded": 0, "AwaitingApproval": 0, "Refused": 3, "PartiallyFailed": 4}.get(outcome, 1)
 
 
-async def run_cycle(config: S3GCConfig, *, operation_id: str | None = None, quiet: bool = False) -> GCResult:
-    """Run one cycle and return its result, showing progress unless `quiet`."""
+async def run_cycle(
+    config: S3GCConfig,
+    *,
+    operation_id: str | None = None,
+    approve: str | None = None,
+    quiet: bool = False,
+    words: LastWords | None = None,
+) -> GCResult:
+    """Run one cycle and return its result, showing progress unless `quiet`.
+
+    `approve` is the digest of a plan to approve and to resume. `words` are told the result, also that of a cycle that
+    was stopped, and the vault's numbers. At `deadline_seconds` the cycle ends in good order, wherever it is.
+    """
     from s3gc.cli.progress import reporting
     from s3gc.cycle import run_gc_cycle
     from s3gc.state import initialize_gc_state, shutdown_gc_state
+
+    began = datetime.now(UTC)
+    running = ""
+
+    def note(progress: Progress) -> None:
+        nonlocal running
+        running = progress.operation_id or running
+        show(progress)
 
     state = await initialize_gc_state(config)
     try:
         if operation_id is not None:
             operation_id = await find_operation_id(state["vault"], operation_id, of=config)
-        with reporting(quiet=quiet) as progress:
-            return await run_gc_cycle(config, state, operation_id=operation_id, progress=progress)
+        if approve is not None:
+            operation_id = await approve_plan(state, approve)
+        try:
+            with reporting(quiet=quiet) as show:
+                async with asyncio.timeout(config.deadline_seconds) as deadline:
+                    result = await run_gc_cycle(config, state, operation_id=operation_id, progress=note)
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            left = await _result_of(state, running, began)
+            if left is None:
+                raise S3GCError(
+                    f"the deadline of {config.deadline_seconds:.0f} s passed before the cycle had begun"
+                ) from None
+            result = left
+        except asyncio.CancelledError:
+            # It has ended in good order and left its result in the vault; the task may still do this much.
+            if words is not None and (stopped := await _result_of(state, running, began)) is not None:
+                words.cycle(stopped)
+            raise
+        if words is not None and words.are_wanted:
+            words.cycle(result, await _metrics(config, state))
+        return result
     finally:
         await shutdown_gc_state(state)
+
+
+async def approve_plan(state: GCState, digest: str) -> str:
+    """Approve the plan with this digest, as somebody did who may write annotations; return its operation.
+
+    Raises RefusedError when no operation of this policy has that plan.
+    """
+    vault, scope = state["vault"], state["scope"]
+    for record in await vault.operations(scope_id=scope.id):  # newest first
+        if record.extra.get("plan_digest") == digest:
+            operation = vault.operation(record.id)
+            await operation.approve(digest, f"s3gc.dev/approve of {scope.name}")
+            return operation.id
+    raise RefusedError(
+        f"no operation of policy {scope.name} has a plan with the digest {digest}; `s3gc operations` lists them",
+        details={"guard": "approval", "plan_digest": digest},
+    )
+
+
+async def _result_of(state: GCState, operation_id: str, began: datetime) -> GCResult | None:
+    """What the cycle that was ended here left in the vault; None where it left nothing."""
+    if not operation_id:
+        return None
+    try:
+        result = await state["vault"].operation(operation_id).result()
+    except S3GCError:
+        return None
+    is_ours = result is not None and result.completed_at is not None and result.completed_at >= began
+    return result if is_ours else None
+
+
+async def _metrics(config: S3GCConfig, state: GCState) -> GCMetrics | None:
+    """The vault's numbers; None where they take too long, as they are no reason to fail."""
+    from s3gc.state import get_metrics
+
+    try:
+        async with asyncio.timeout(_METRICS_SECONDS):
+            return await get_metrics(config, state)
+    except (S3GCError, TimeoutError):
+        return None
 
 
 @asynccontextmanager

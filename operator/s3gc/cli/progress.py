@@ -99,7 +99,9 @@ class _Log:
             candidates=progress.candidates,
             backedUp=progress.backed_up,
             deleted=progress.deleted,
+            restored=progress.restored,
             total=progress.total,
+            operationID=progress.operation_id or None,
         )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,6 +14,7 @@ from s3gc.cli.options import command as shared_command
 if TYPE_CHECKING:
     from s3gc.config import S3GCConfig
     from s3gc.results import RestoreResult
+    from s3gc.state import GCState
 
 __all__ = ["command"]
 
@@ -53,6 +55,24 @@ def command(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace what is there now, after backing it up.")
     ] = False,
+    record: Annotated[
+        str | None,
+        typer.Option(
+            help="A name for this restore: asked again under it, it does nothing more.",
+            metavar="NAME",
+            show_default=False,
+        ),
+    ] = None,
+    termination_log: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also write the result in short, at most 4 KiB, to this file.",
+            metavar="FILE",
+            envvar="S3GC_TERMINATION_LOG",
+            show_default=False,
+            show_envvar=False,
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Bring deleted objects back, with their metadata, tags and storage class.
@@ -63,22 +83,27 @@ def command(
     """
     from s3gc.cli.output import emit, form
     from s3gc.cli.runtime import run_async
-    from s3gc.cli.settings import bucket_policy
+    from s3gc.cli.settings import bucket_policy, until_the_jobs_end
     from s3gc.cli.show import show_restore
+    from s3gc.cli.termination import last_words
     from s3gc.exceptions import ConfigurationError, RestoreError
 
-    if (operation_id is None) != latest:
-        raise ConfigurationError("give an operation's id, or --latest; `s3gc operations` lists them")
-    config = bucket_policy(flags)
-    wanted = _Selection(
-        operation_id=operation_id,
-        keys=key or None,
-        prefixes=prefix or None,
-        globs=glob or None,
-        to_bucket=to_bucket,
-        to_prefix=to_prefix,
-    )
-    result = run_async(lambda: _restore(config, wanted, dry_run, overwrite, quiet))
+    with last_words(termination_log) as words:
+        if (operation_id is None) != latest:
+            raise ConfigurationError("give an operation's id, or --latest; `s3gc operations` lists them")
+        config = until_the_jobs_end(bucket_policy(flags))
+        wanted = _Selection(
+            operation_id=operation_id,
+            keys=key or None,
+            prefixes=prefix or None,
+            globs=glob or None,
+            to_bucket=to_bucket,
+            to_prefix=to_prefix,
+            dry_run=dry_run,
+            overwrite=overwrite,
+        )
+        result = run_async(lambda: _restore(config, wanted, record, quiet))
+        words.restore(result)
     how = form(flags.output, watched_only=True)
     if how is Output.TABLE:
         show_restore(result)
@@ -98,42 +123,76 @@ class _Selection:
     globs: list[str] | None
     to_bucket: str | None
     to_prefix: str | None
+    dry_run: bool
+    overwrite: bool
 
 
 async def _restore(
-    config: S3GCConfig, wanted: _Selection, dry_run: bool, overwrite: bool, quiet: bool
+    config: S3GCConfig, wanted: _Selection, record_name: str | None, quiet: bool
+) -> RestoreResult:
+    import asyncio
+
+    from s3gc.cli.engine import find_operation_id
+    from s3gc.exceptions import ConfigurationError, RestoreError
+    from s3gc.state import initialize_gc_state, shutdown_gc_state
+    from s3gc.vault.restores import RestoreRecord
+
+    state = await initialize_gc_state(config, create=False)
+    try:
+        vault = state["vault"]
+        record = None
+        begun: str | None = None
+        if record_name is not None:
+            record = await RestoreRecord.open(vault.storage, record_name, asdict(wanted))
+            if record.result is not None:
+                return record.result
+            begun = record.operation_id
+        try:
+            operation_id = await find_operation_id(
+                vault, wanted.operation_id or begun, of=config, with_deletions=wanted.operation_id is None
+            )
+        except ConfigurationError as error:
+            raise RestoreError(error.message, details=error.details) from None
+        if record is not None:
+            await record.begin(operation_id)
+        try:
+            async with asyncio.timeout(config.deadline_seconds) as deadline:
+                result = await _run(config, state, operation_id, wanted, quiet)
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            raise RestoreError(
+                f"the restore of {operation_id} was ended at its deadline; what is back stays, and another run "
+                "brings back the rest"
+            ) from None
+        if record is not None:
+            await record.end(result)
+        return result
+    finally:
+        await shutdown_gc_state(state)
+
+
+async def _run(
+    config: S3GCConfig, state: GCState, operation_id: str, wanted: _Selection, quiet: bool
 ) -> RestoreResult:
     import aiosqlite
 
     from s3gc.backup.restore import restore_operation
-    from s3gc.cli.engine import find_operation_id
     from s3gc.cli.progress import reporting
-    from s3gc.exceptions import ConfigurationError, RestoreError
-    from s3gc.state import initialize_gc_state, shutdown_gc_state
 
-    state = await initialize_gc_state(config, create=False)
-    try:
-        try:
-            operation_id = await find_operation_id(
-                state["vault"], wanted.operation_id, of=config, with_deletions=wanted.operation_id is None
+    async with aiosqlite.connect(state["vault_db_path"]) as vault_db:
+        with reporting(quiet=quiet) as progress:
+            return await restore_operation(
+                config,
+                state,
+                vault_db,
+                operation_id,
+                dry_run=wanted.dry_run,
+                skip_existing=not wanted.overwrite,
+                keys=wanted.keys,
+                prefixes=wanted.prefixes,
+                globs=wanted.globs,
+                target_bucket=wanted.to_bucket,
+                target_prefix=wanted.to_prefix,
+                progress=progress,
             )
-        except ConfigurationError as error:
-            raise RestoreError(error.message, details=error.details) from None
-        async with aiosqlite.connect(state["vault_db_path"]) as vault_db:
-            with reporting(quiet=quiet) as progress:
-                return await restore_operation(
-                    config,
-                    state,
-                    vault_db,
-                    operation_id,
-                    dry_run=dry_run,
-                    skip_existing=not overwrite,
-                    keys=wanted.keys,
-                    prefixes=wanted.prefixes,
-                    globs=wanted.globs,
-                    target_bucket=wanted.to_bucket,
-                    target_prefix=wanted.to_prefix,
-                    progress=progress,
-                )
-    finally:
-        await shutdown_gc_state(state)

@@ -26,6 +26,14 @@ def command(
             help="Resume: an approved plan, or one that was cut off.", metavar="ID", show_default=False
         ),
     ] = None,
+    approve: Annotated[
+        str | None,
+        typer.Option(
+            help="Approve the plan with this digest, and resume its operation.",
+            metavar="DIGEST",
+            show_default=False,
+        ),
+    ] = None,
     termination_log: Annotated[
         Path | None,
         typer.Option(
@@ -46,16 +54,20 @@ def command(
     from s3gc.cli.engine import exit_code_of, run_cycle
     from s3gc.cli.output import emit, form
     from s3gc.cli.runtime import run_async
-    from s3gc.cli.settings import cycle_policy
+    from s3gc.cli.settings import cycle_policy, until_the_jobs_end
     from s3gc.cli.show import show_result
-    from s3gc.report.json import short_result
+    from s3gc.cli.termination import last_words
+    from s3gc.exceptions import ConfigurationError
 
-    config = cycle_policy(flags)
-    if mode is not None:
-        config = config.with_updates(mode=mode.value)
-    result = run_async(lambda: run_cycle(config, operation_id=operation_id, quiet=quiet))
-    if termination_log is not None:
-        termination_log.write_text(short_result(result), encoding="utf-8")
+    with last_words(termination_log) as words:
+        if approve is not None and operation_id is not None:
+            raise ConfigurationError("give --approve, which finds the operation, or --operation-id")
+        config = until_the_jobs_end(cycle_policy(flags))
+        if mode is not None:
+            config = config.with_updates(mode=mode.value)
+        result = run_async(
+            lambda: run_cycle(config, operation_id=operation_id, approve=approve, quiet=quiet, words=words)
+        )
     how = form(flags.output, watched_only=True)
     if how is Output.TABLE:
         show_result(result, config)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from s3gc.builder import build_config
 from s3gc.cli.options import Flags
 from s3gc.config import S3GCConfig
-from s3gc.exceptions import ConfigurationError
+from s3gc.exceptions import ConfigurationError, S3GCError
 from s3gc.names import SETTINGS, parse_base_url, parse_setting, parse_tables, read_environment
 from s3gc.policy import load_manifest, load_policy, policy_from_environment, to_config
 
-__all__ = ["ANY_BUCKET", "bucket_policy", "cycle_policy", "vault_policy"]
+__all__ = ["ANY_BUCKET", "bucket_policy", "cycle_policy", "until_the_jobs_end", "vault_policy"]
 
 #: Stands for the bucket where only the vault is asked; no request is ever made with it.
 ANY_BUCKET = "any-bucket"
@@ -25,6 +26,29 @@ def cycle_policy(flags: Flags, environ: Mapping[str, str] | None = None) -> S3GC
     base: S3GCConfig | None
     base = load_policy(flags.policy, env) if flags.policy is not None else policy_from_environment(env)
     return _with_flags(base, flags, env)
+
+
+def until_the_jobs_end(config: S3GCConfig, environ: Mapping[str, str] | None = None) -> S3GCConfig:
+    """The policy with a deadline at `S3GC_STOP_AT`, the moment at which a Job's process must have ended.
+
+    A Job's clock begins when it is made. This process may be the second try, and began later. Raises S3GCError when
+    that moment has passed.
+    """
+    env = os.environ if environ is None else environ
+    text = env.get("S3GC_STOP_AT", "")
+    if not text:
+        return config
+    try:
+        moment = datetime.fromisoformat(text).astimezone(UTC)
+    except ValueError:
+        raise ConfigurationError(f"S3GC_STOP_AT is {text!r}, which is no time in ISO 8601") from None
+    left = (moment - datetime.now(UTC)).total_seconds()
+    if left <= 0:
+        raise S3GCError(
+            f"the Job's deadline is too near to begin: everything had to end at {text}. Give "
+            "job.activeDeadlineSeconds more time, or see why the pod began so late"
+        )
+    return config.with_updates(deadline_seconds=min(left, config.deadline_seconds or left))
 
 
 def bucket_policy(flags: Flags, environ: Mapping[str, str] | None = None) -> S3GCConfig:

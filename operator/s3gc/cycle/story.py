@@ -15,6 +15,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -57,7 +58,8 @@ __all__ = ["run_gc_cycle"]
 
 log = logging.getLogger(__name__)
 
-#: After a cancellation the check may still take this long for its barrier; the journal stays open beyond it.
+#: After a cancellation or the deadline the check may still take this long for its barrier; beyond it the journal
+#: stays open.
 STOPPED_BARRIER_SECONDS = 20.0
 
 
@@ -128,6 +130,7 @@ class _Cycle:
             self.vault, self.scope, self.config, started_at=self.started_at, operation_id=operation_id
         )
         operation, approved, resumed = started.operation, started.approved, started.resumed
+        self.tell = _naming(self.tell, operation.id)
         try:
             with self._phase("Preflight"):
                 await self._open_sources()
@@ -358,6 +361,8 @@ class _Cycle:
     async def _check(self, operation: Operation) -> None:
         self.tell(Progress("Checking", deleted=self.facts.swept.deleted, total=self.facts.swept.deleted))
         timeout = self.config.barrier_timeout_seconds
+        # Whoever set the deadline ends the process soon after it, as whoever asked to stop does.
+        hurried = self.stop.is_set() or self.facts.swept.stopped == "deadline"
         with self._phase("Checking"):
             self.facts.checked = await check_operation(
                 self.bucket,
@@ -367,9 +372,7 @@ class _Cycle:
                 # Asked anew: it may have been switched while the sweep ran.
                 versioning=(await self.bucket.versioning()).status,
                 create_only=self.capabilities.create_only_put if self.capabilities else "unknown",
-                barrier_timeout_seconds=min(timeout, STOPPED_BARRIER_SECONDS)
-                if self.stop.is_set()
-                else timeout,
+                barrier_timeout_seconds=min(timeout, STOPPED_BARRIER_SECONDS) if hurried else timeout,
                 progress=lambda count: self.tell(
                     Progress("Checking", deleted=count, total=self.facts.swept.deleted)
                 ),
@@ -454,6 +457,11 @@ class _Cycle:
         folder = self.work / name
         folder.mkdir(exist_ok=True)
         return folder
+
+
+def _naming(tell: Callable[[Progress], None], operation_id: str) -> Callable[[Progress], None]:
+    """`tell` with the operation's id in every report of progress, so that a log says whose it is."""
+    return lambda progress: tell(replace(progress, operation_id=operation_id))
 
 
 async def _batches(plan: Path, size: int) -> AsyncIterator[list[PlannedObject]]:

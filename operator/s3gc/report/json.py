@@ -10,9 +10,9 @@ import json
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from s3gc.results import GCResult
+    from s3gc.results import GCMetrics, GCResult, RestoreResult
 
-__all__ = ["SHORT_BYTES", "result_line", "short_result"]
+__all__ = ["SHORT_BYTES", "result_line", "short_restore", "short_result"]
 
 #: Of a termination message, as Kubernetes documents it.
 SHORT_BYTES = 4096
@@ -26,10 +26,11 @@ def result_line(result: GCResult) -> str:
     return json.dumps(result.model_dump(mode="json"), ensure_ascii=False)
 
 
-def short_result(result: GCResult, limit: int = SHORT_BYTES) -> str:
+def short_result(result: GCResult, limit: int = SHORT_BYTES, *, metrics: GCMetrics | None = None) -> str:
     """What decides what happens next, as JSON of at most `limit` bytes of UTF-8.
 
-    Outcome, counts and digest, the guards that tripped with their numbers, and three errors of at most 200 characters.
+    Outcome, counts and digest, the guards that tripped with their numbers, and three errors of at most 200 characters;
+    `metrics` are those of the vault.
     """
     short: dict[str, Any] = {
         key: value
@@ -42,6 +43,32 @@ def short_result(result: GCResult, limit: int = SHORT_BYTES) -> str:
         if guard.tripped
     ]
     short["errors"] = [_cut(error, _ERROR_CHARACTERS) for error in result.errors[:_ERRORS]]
+    if metrics is not None:
+        short["metrics"] = metrics.model_dump(mode="json", exclude={"last_error"})
+    return _fitting(short, limit)
+
+
+def short_restore(result: RestoreResult, limit: int = SHORT_BYTES) -> str:
+    """What a restore did, as JSON of at most `limit` bytes of UTF-8: counts, and why some keys did not come back."""
+    short: dict[str, Any] = result.model_dump(
+        mode="json",
+        include={
+            "operation_id",
+            "dry_run",
+            "restored_count",
+            "skipped_count",
+            "failed_count",
+            "restored_bytes",
+            "duration_seconds",
+        },
+    )
+    failed = [f"{key}: {why}" for key, why in result.failed_keys.items()]
+    short["guards"] = []
+    short["errors"] = [_cut(error, _ERROR_CHARACTERS) for error in (*result.errors, *failed)[:_ERRORS]]
+    return _fitting(short, limit)
+
+
+def _fitting(short: dict[str, Any], limit: int) -> str:
     text = _compact(short)
     while len(text.encode()) > limit:
         if not _give_up(short):

@@ -20,6 +20,7 @@ __all__ = [
     "number_in",
     "operation_path",
     "pack_path",
+    "restore_path",
     "scope_path",
 ]
 
@@ -29,6 +30,7 @@ SCOPES = "scopes/"
 
 _ULID = re.compile(r"^[0-7][0-9A-HJKMNP-TV-Z]{25}$")
 _SCOPE_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,160}$")
+_RECORD = re.compile(r"^[a-z0-9][a-z0-9.-]{0,126}$")
 _NUMBER = re.compile(r"/(\d{6,})\.(?:pack|jsonl|jsonl\.zst)$")
 
 
@@ -49,6 +51,13 @@ def scope_path(scope_id: str, name: str = "") -> str:
     if not _SCOPE_ID.match(scope_id) or ".." in scope_id:
         raise VaultError(f"{scope_id!r} is not a scope's id")
     return f"{SCOPES}{scope_id}/{name}"
+
+
+def restore_path(name: str, selection: str) -> str:
+    """``restores/<name>.<hash of what was selected>.json``. Raises VaultError for what cannot be a name."""
+    if not _RECORD.match(name) or ".." in name or not selection.isalnum():
+        raise VaultError(f"{name!r} is no name for the record of a restore: a-z, 0-9, '.' and '-'")
+    return f"restores/{name}.{selection}.json"
 
 
 def pack_path(operation_id: str, number: int) -> str:
