@@ -45,7 +45,7 @@ def command(
     from s3gc.cli.output import console, emit, form
     from s3gc.cli.runtime import run_async
     from s3gc.cli.settings import vault_policy
-    from s3gc.report.text import bytes_text, plural
+    from s3gc.report.text import bytes_text, plural, visible
 
     config = vault_policy(flags)
     result = run_async(lambda: _plan_of(config, operation_id))
@@ -53,14 +53,19 @@ def command(
     by = f"{getpass.getuser()}@{socket.gethostname()}"
     approved = run_async(lambda: _approve(config, result.operation_id, wanted, by))
     how = form(flags.output)
+    never = [guard for guard in result.guards if guard.tripped and not guard.waivable]
     if how is not Output.TABLE:
-        emit(approved, how)
+        emit({**approved, "not_waived": sorted({guard.guard for guard in never})}, how)
         return
     what = f"{plural(result.planned_objects, 'object')}, {bytes_text(result.reclaimable_bytes)}"
     out = console()
     out.print(f"approved by {by}: {what}, plan {wanted[:12]}…", style="green")
+    for guard in never:
+        out.print(f"no approval waives {guard.guard}: {visible(guard.way_on)}", style="yellow")
+    again = flags.again("cycle")
     out.print(
-        f"→ the next cycle sweeps it; at once: s3gc run --mode execute --operation-id {result.operation_id}"
+        f"→ the next cycle sweeps it; at once: s3gc run{again} --mode execute --operation-id {result.operation_id}",
+        soft_wrap=True,
     )
 
 

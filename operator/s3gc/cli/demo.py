@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
+import sys
 import time
 from collections import Counter
 from contextlib import closing
@@ -118,9 +119,7 @@ class _Demo:
             self._chapter("Dry run", "what no row references; nothing is deleted")
             planned = await self._cycle(config, "dry_run")
             await self._tell_plan(planned)
-            self._chapter(
-                "Execute", "back up, verify, delete; meanwhile a customer takes an old picture back"
-            )
+            self._chapter("Execute", "back up, verify, delete; a customer takes a picture back")
             done = await self._cycle(config, "execute", watch=_LateReference(self.shop, store, self.folder))
             self._tell_execute(done, store)
             self._chapter("Restore", "on second thoughts: everything shall come back")
@@ -144,7 +143,8 @@ class _Demo:
         if self.told:
             from rich.text import Text
 
-            self.out.print(Text.assemble("  ", *parts))  # type: ignore[arg-type]  # str or (str, style)
+            line = Text.assemble("  ", *parts)  # type: ignore[arg-type]  # str or (str, style)
+            self.out.print(line, soft_wrap=True)  # a command that is too long can still be copied
 
     def _expect(self, holds: bool, told: str, otherwise: str) -> None:
         """One turn of the story: either it is told, or it is a problem."""
@@ -183,11 +183,14 @@ class _Demo:
         state = await initialize_gc_state(config)
         try:
             with reporting(quiet=not (self.told and watched())) as show:
+                note = getattr(show, "note", self.out.print)
 
                 def progress(now: Progress) -> None:
                     show(now)
-                    if watch is not None:
-                        watch(now)
+                    if watch is not None and (did := watch(now)) and self.told:
+                        from rich.text import Text
+
+                        note(Text.assemble(("  ← ", "magenta bold"), (did, "magenta")))
 
                 return await run_gc_cycle(config, state, progress=progress)
         finally:
@@ -204,7 +207,7 @@ class _Demo:
         self.story.orphans_by_cause = dict(causes)
         if self.told:
             self.out.print()
-            show_result(result)
+            show_result(_without_report(result))
             self.out.print()
         orphaned = {"replaced", "deleted", "abandoned", "trial"}
         wanted = {key for key, fate in fates.items() if fate in orphaned}
@@ -241,7 +244,7 @@ class _Demo:
         self.story.deleted = result.deleted_count
         if self.told:
             self.out.print()
-            show_result(result)
+            show_result(_without_report(result), coverage=False)  # it has not changed since the dry run
             self.out.print()
         late = result.late_reference_keys
         self.story.late_key = late[0] if late else ""
@@ -315,11 +318,24 @@ class _Demo:
         self.story.seconds = round(time.monotonic() - self.began, 1)
         (self.folder / "story.json").write_text(json.dumps(asdict(self.story), indent=1) + "\n")
         shown = _shown(self.folder)
-        self._say("the report      ", (f"{shown}/report.html", "bold"))
+        self._say("the report      ", (f"{shown}/report.html", "bold"), "  (open it in a browser)")
         self._say("the vault       ", f"{shown}/vault")
-        self._say("look around     ", f"s3gc operations --vault {shown}/vault")
-        self._say("and read it all ", f"s3gc vault verify --vault {shown}/vault")
+        self._say("look around     ", f"{_program()} operations --vault {shown}/vault")
+        self._say("and read it all ", f"{_program()} vault verify --vault {shown}/vault")
         self._say(("done in " + duration(self.story.seconds), "dim"))
+
+
+def _without_report(result: GCResult) -> GCResult:
+    """Its report is told of at the end, under the name that it has there."""
+    return result.model_copy(update={"report": None})
+
+
+def _program() -> str:
+    """How to call s3gc again from here: its name, or where it is when no search path leads there."""
+    called = Path(sys.argv[0])
+    if called.name != "s3gc" or shutil.which("s3gc") == str(called.resolve()):
+        return "s3gc"
+    return _shown(called.resolve())
 
 
 def _shown(folder: Path) -> str:
@@ -335,17 +351,19 @@ class _LateReference:
         self._shop, self._store, self._folder = shop, store, folder
         self._done = False
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: Progress) -> str:
+        """What happened in the shop just now, in words; empty most of the time."""
         from s3gc.demo.shop import BUCKET, CDN
 
         if self._done or not progress.deleted:
-            return
+            return ""
         present = self._store.keys(BUCKET)
         gone = next((key for key in self._shop.late_keys if key not in present), None)
         if gone is None:
-            return
+            return ""
         self._done = True
         with closing(sqlite3.connect(self._folder / "shop.db", timeout=5)) as database:
             user = int(gone.split("/")[1])
             database.execute("UPDATE users SET avatar_url = ? WHERE id = ?", (f"{CDN}/{gone}", user))
             database.commit()
+        return f"meanwhile in the shop: user {user} takes {gone} back"

@@ -38,7 +38,7 @@ def command(
     if operation_id is not None:
         record, result, details = run_async(lambda: _one(config, operation_id))
         if how is Output.TABLE:
-            _show_one(record, result, details)
+            _show_one(flags, record, result, details)
         else:
             emit(
                 {**_plain(record, None), **details, "result": result and result.model_dump(mode="json")}, how
@@ -148,14 +148,16 @@ def _show_several(rows: list[tuple[OperationRecord, GCResult | None]], vault: st
     out.print(made)
 
 
-def _show_one(record: OperationRecord, result: GCResult | None, details: dict[str, Any]) -> None:
+def _show_one(
+    flags: Flags, record: OperationRecord, result: GCResult | None, details: dict[str, Any]
+) -> None:
     from s3gc.cli.output import console, grid
     from s3gc.cli.show import show_result, when
     from s3gc.report.text import plural
 
     out = console()
     if result is not None:
-        show_result(result)
+        show_result(result, again=flags.again)
         out.print()
     facts = grid()
     if result is None:

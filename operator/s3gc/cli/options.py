@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -46,6 +47,17 @@ class Flags:
     assignments: tuple[str, ...] = ()
     output: Output | None = None
     debug: bool = False
+
+    def again(self, needs: str) -> str:
+        """How the policy was told, to be repeated in a command of that kind: `` -f policy.yaml``, or nothing."""
+        words = ["-f", str(self.policy)] if self.policy is not None else []
+        for name, _, option in _SETS[needs]:
+            value = self.values.get(name)
+            if isinstance(value, str):
+                # typer takes an annotation's first name for its default
+                names = (option.default, *(option.param_decls or ()))
+                words += [next(each for each in names if str(each).startswith("--")), value]
+        return f" {shlex.join(words)}" if words else ""
 
 
 _POLICY = "Policy (from a file, these flags, or S3GC_… variables)"

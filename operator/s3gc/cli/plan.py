@@ -55,7 +55,7 @@ def command(
         page = _Page(local if local.exists() else None, after, None if all_ else limit)
         if how is Output.TABLE:
             if not operation_id:
-                show_result(result, config)
+                show_result(result, config, again=flags.again)
             _show(page)
         else:
             _emit(result, page, how)

@@ -140,6 +140,10 @@ class _Terminal:
             self._began = time.monotonic()
         self._current = progress
 
+    def note(self, line: Text) -> None:
+        """Say something above the line that is running."""
+        self._console.print(line, no_wrap=True, overflow="ellipsis")
+
     def _finish(self, *, failed: bool = False) -> None:
         from rich.text import Text
 

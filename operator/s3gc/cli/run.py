@@ -70,7 +70,7 @@ def command(
         )
     how = form(flags.output, watched_only=True)
     if how is Output.TABLE:
-        show_result(result, config)
+        show_result(result, config, again=flags.again)
     else:
         emit(result.model_dump(mode="json"), how)
     raise typer.Exit(exit_code_of(result.outcome))

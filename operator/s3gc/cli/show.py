@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from s3gc.cli.output import console, grid, table
@@ -28,10 +29,17 @@ OUTCOME_COLOURS = {
 _SAMPLES = 5
 
 
-def show_result(result: GCResult, policy: S3GCConfig | None = None) -> None:
+def show_result(
+    result: GCResult,
+    policy: S3GCConfig | None = None,
+    *,
+    again: Callable[[str], str] = lambda needs: "",
+    coverage: bool = True,
+) -> None:
     """Print a cycle's result: what was found, what was done, what a person should look at, and the way on.
 
-    `policy` is the one of this very cycle, where there is one.
+    `policy` is the one of this very cycle, where there is one; `again` is `Flags.again`: how this command was
+    told its policy, to be repeated in the commands that are suggested.
     """
     from rich.text import Text
 
@@ -51,16 +59,19 @@ def show_result(result: GCResult, policy: S3GCConfig | None = None) -> None:
     out.print()
     out.print(facts)
     _show_guards(result.guards)
-    _show_coverage(result)
+    if coverage:
+        _show_coverage(result)
     if result.errors:
         out.print()
         for error in result.errors[:_SAMPLES]:
             out.print(Text.assemble(("✗ ", "red"), visible(error)))
         if len(result.errors) > _SAMPLES:
             out.print(f"  and {len(result.errors) - _SAMPLES} more", style="dim")
-    for line in _ways_on(result, policy):
+    lines = list(_ways_on(result, policy, again))
+    if lines:
         out.print()
-        out.print(Text.assemble(("→ ", "cyan bold"), line))
+    for line in lines:  # a terminal wraps a command that is too long in a way that can be copied
+        out.print(Text.assemble(("→ ", "cyan bold"), line), soft_wrap=True)
 
 
 def _facts(result: GCResult) -> Iterator[tuple[str, str | Text]]:
@@ -118,8 +129,6 @@ def _facts(result: GCResult) -> Iterator[tuple[str, str | Text]]:
         yield "verification", f"{result.verification}{reason}{checked}"
     if result.plan_digest:
         yield "plan digest", f"{result.plan_digest[:16]}…"
-    if result.report:
-        yield "report", result.report
 
 
 def _show_guards(guards: list[GuardReport]) -> None:
@@ -167,22 +176,27 @@ def _show_coverage(result: GCResult) -> None:
     out.print(made)
 
 
-def _ways_on(result: GCResult, policy: S3GCConfig | None) -> Iterator[str]:
+def _ways_on(result: GCResult, policy: S3GCConfig | None, again: Callable[[str], str]) -> Iterator[str]:
     if policy is not None and policy.retention_days == 0 and result.young_count:
         yield (
             "an object must be older than the second in which its listing began, even with retention_days 0: "
             "run it again in a moment"
         )
-    if result.outcome == "AwaitingApproval" or (
-        result.outcome == "Refused"
-        and any(guard.tripped for guard in result.guards)
-        and all(guard.waivable for guard in result.guards if guard.tripped)
-        and result.plan_digest
-    ):
-        yield f"look at it:  s3gc plan --operation-id {result.operation_id}"
-        yield f"approve it:  s3gc approve {result.operation_id} {result.plan_digest}"
+    tripped = [guard for guard in result.guards if guard.tripped]
+    is_refused = result.outcome == "Refused" and tripped and all(guard.waivable for guard in tripped)
+    if result.plan_digest and (is_refused or result.outcome == "AwaitingApproval"):
+        yield f"look at it:  s3gc plan{again('vault')} --operation-id {result.operation_id}"
+        yield f"approve it:  s3gc approve{again('vault')} {result.operation_id} {result.plan_digest[:16]}"
     if result.mode == "execute" and result.deleted_count:
-        yield f"undo it:     s3gc restore {result.operation_id} --no-dry-run"
+        yield f"undo it:     s3gc restore{again('bucket')} {result.operation_id} --no-dry-run"
+    if result.report:
+        yield f"read it:     {_short(result.report)}"
+
+
+def _short(path: str) -> str:
+    """A path as a person would type it here."""
+    here = Path.cwd()
+    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
 
 
 def show_restore(result: RestoreResult) -> None:

@@ -33,6 +33,22 @@ _TITLES = {
 }
 _TONES = {"Succeeded": "good", "AwaitingApproval": "info", "Refused": "warn", "Unknown": "warn"}
 _MODES = {"dry_run": "Dry run", "audit_only": "Audit only", "execute": "Execute"}
+#: What each guard counts, for a reader who has never seen its name.
+_GUARDS = {
+    "sources": "every database was read to its end",
+    "listing": "the listing of the bucket is provably complete",
+    "noSource": "a database says what is referenced",
+    "minReferences": "references that a database yields",
+    "maxReferenceDropPercent": "values gone since the last believed cycle",
+    "minResolvedPercent": "values that name an object that exists",
+    "maxUnparsedPercent": "values that could not be understood",
+    "undeclaredColumns": "columns that nobody declared and that name planned objects",
+    "overlap": "other owners of the same keys",
+    "maxPlanAge": "hours since the plan was made",
+    "maxDeletePercent": "planned, of the objects in scope",
+    "maxDeleteObjects": "objects in the plan",
+    "maxDeleteBytes": "bytes in the plan",
+}
 _PHASES = {
     "Preflight": "Preflight",
     "Recovering": "Recovering",
@@ -72,6 +88,7 @@ def render_html(result: GCResult, summary: Summary, *, now: datetime | None = No
         when=_when,
     )
     environment.globals.update(bar=bar, column=column, stacked=stacked, percent=text.percent, ago=text.ago)
+    figures = list(_figures(result, summary))
     return environment.get_template("report.html.j2").render(
         result=result,
         summary=summary,
@@ -81,14 +98,17 @@ def render_html(result: GCResult, summary: Summary, *, now: datetime | None = No
         tone=_TONES.get(result.outcome, "bad"),
         mode=_MODES[result.mode],
         done=result.mode == "execute",
-        figures=list(_figures(result, summary)),
+        figures=figures,
+        # Rows of one length, as far as it goes: a lonely last one looks like a mistake.
+        figure_columns=-(-len(figures) // -(-len(figures) // 6)),
         scope=_scope(result),
         tripped=[guard for guard in result.guards if guard.tripped],
         passed=_passed(result.guards),
         guard_numbers=_guard_numbers,
+        guard_words=_GUARDS,
         coverage=[_Coverage(each) for each in result.coverage],
         prefixes=_bars(summary.by_prefix),
-        sizes=_bars(summary.by_size, by="objects"),
+        sizes=_bars(_trimmed(summary.by_size), by="objects"),
         ages=_bars(summary.by_age, by="objects"),
         classes=parts_of(
             [(each.label, each.bytes, text.bytes_text(each.bytes)) for each in summary.by_class]
@@ -130,7 +150,11 @@ def _figures(result: GCResult, summary: Summary) -> Iterator[tuple[str, str, str
             f"of {text.bytes_text(result.total_bytes)} in scope",
         )
     if summary.objects:
-        yield "Saves a month", f"≈ {text.money(summary.monthly)}", "estimate"
+        yield (
+            "Saves a month",
+            text.money(summary.monthly),
+            f"{text.money(12 * summary.monthly)} a year, estimated",
+        )
     yield "In scope", text.count(result.total_scanned), text.bytes_text(result.total_bytes)
     if result.missing_objects:
         yield "Missing objects", text.count(result.missing_objects), "referenced, but not in the bucket"
@@ -168,6 +192,12 @@ def _bars(bins: Sequence[Bin], *, by: str = "bytes") -> list[tuple[Bin, float]]:
     return [(each, getattr(each, by) / longest if longest else 0.0) for each in bins]
 
 
+def _trimmed(bins: Sequence[Bin]) -> Sequence[Bin]:
+    """Without the empty bins at both ends: of a bucket of pictures nobody needs to read that none has a gigabyte."""
+    filled = [index for index, each in enumerate(bins) if each.objects]
+    return bins[filled[0] : filled[-1] + 1] if filled else bins
+
+
 def _timeline(result: GCResult) -> list[Part]:
     return parts_of(
         [
@@ -191,21 +221,23 @@ def _passed(guards: Sequence[GuardReport]) -> list[tuple[GuardReport, int]]:
     return [(max(found, key=closeness), len(found)) for _, found in sorted(kinds.items())]
 
 
-def _guard_numbers(guard: GuardReport) -> str:
-    """``82 % of at most 20 %``, in whatever the guard counts."""
+def _guard_numbers(guard: GuardReport) -> tuple[str, str]:
+    """``("82 %", "at most 20 %")``, in whatever the guard counts; empty where it counts nothing."""
     unit = " %" if "percent" in guard.guard.lower() else ""
     size = "bytes" in guard.guard.lower()
 
-    def shown(number: float | None) -> str:
-        if number is None:
-            return "–"
+    def shown(number: float) -> str:
         if size:
             return text.bytes_text(number)
         return f"{number:,.1f}".removesuffix(".0") + unit
 
-    if guard.value is None and guard.limit is None:
-        return "–"
-    return f"{shown(guard.value)} / {shown(guard.limit)}"
+    if guard.limit is None:
+        return ("" if guard.value is None else shown(guard.value), "")
+    if guard.guard.startswith("min"):
+        return ("–" if guard.value is None else shown(guard.value), f"at least {shown(guard.limit)}")
+    if not guard.limit:
+        return (shown(guard.value), "none allowed") if guard.value else ("none", "")
+    return ("–" if guard.value is None else shown(guard.value), f"at most {shown(guard.limit)}")
 
 
 def _can_approve(result: GCResult) -> bool:

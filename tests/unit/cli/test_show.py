@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import re
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from s3gc.cli import output, show
+from s3gc.cli.options import Flags
 from s3gc.cli.progress import _Log, _Terminal
 from s3gc.results import ColumnCoverage, GCResult, GuardReport, Outcome, Progress, RestoreResult
 
@@ -103,7 +105,14 @@ def test_a_result_fits_in_eighty_columns(terminal: io.StringIO) -> None:
 def test_a_refusal_that_can_be_approved_says_how(terminal: io.StringIO) -> None:
     show.show_result(full_result())
     words = " ".join(plain(terminal).split())
-    assert f"s3gc approve {ID} {'ab' * 32}" in words.replace("ab ab", "abab")
+    assert f"s3gc approve {ID} {'ab' * 8}" in words
+    flags = Flags(
+        policy=Path("my policy.yaml"), values={"bucket": "b-b", "vault_path": "v", "prefixes": ["x/"]}
+    )
+    show.show_result(full_result(), again=flags.again)
+    assert f"s3gc approve -f 'my policy.yaml' --bucket b-b --vault v {ID}" in " ".join(
+        plain(terminal).split()
+    )
     terminal.truncate(0)
     terminal.seek(0)
     never = GuardReport(guard="undeclaredColumn", tripped=True, message="x")

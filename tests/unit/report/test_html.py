@@ -213,15 +213,52 @@ def test_the_numbers_are_the_result_s(tmp_path: Path) -> None:
         "referenced 850 85 %",
         "too young 100 10 %",
         "waiting to be sure 9 0.9 %",
-        "12.4 % / 10 %",
+        "12.4 % at most 10 %",
         f"s3gc approve 01HX3K9V7QW2M4N8R5T6Y0ZABC {'ab' * 32}",
         "users.avatar_url",
         "270 name an object that does not exist",
-        "≈ $0.23 estimate",
+        "Saves a month $0.23 $2.76 a year, estimated",
         "a/ 40.0 KiB 40",
         "b/ 10.0 GiB 1",
     ):
         assert expected in words, expected
+
+
+def test_every_guard_is_explained_and_its_number_says_which_way() -> None:
+    from s3gc.plan.guards import CAPS, NEVER_WAIVED
+    from s3gc.report.html import _GUARDS, _guard_numbers
+
+    waivable = {"maxReferenceDropPercent", "minResolvedPercent", "maxUnparsedPercent"}
+    assert set(_GUARDS) == CAPS | NEVER_WAIVED | waivable
+    for guard, value, limit, said in (
+        ("maxDeletePercent", 12.0, 10.0, ("12 %", "at most 10 %")),
+        ("minReferences", 0, 1, ("0", "at least 1")),
+        ("minResolvedPercent", None, 10, ("–", "at least 10 %")),
+        ("undeclaredColumns", 0, 0, ("none", "")),
+        ("undeclaredColumns", 3, 0, ("3", "none allowed")),
+        ("maxDeleteBytes", 2048, 1024, ("2.0 KiB", "at most 1.0 KiB")),
+        ("sources", None, None, ("", "")),
+    ):
+        report = GuardReport(guard=guard, tripped=False, value=value, limit=limit)
+        assert _guard_numbers(report) == said
+
+
+def test_a_refusal_stands_before_everything_else() -> None:
+    tripped = GuardReport(guard="minReferences", tripped=True, message="an emptied database")
+    page = render_html(
+        result_of(outcome=Outcome.REFUSED, guards=[tripped], total_scanned=5), Summary(), now=NOW
+    )
+    assert page.index("an emptied database") < page.index("What is in scope")
+    assert page.count('id="guards"') == 1
+
+
+def test_sizes_that_no_object_has_are_not_listed_at_the_ends(tmp_path: Path) -> None:
+    path = plan_of(tmp_path, [{"key": "a", "size": 10}, {"key": "b", "size": 2 * 1024**2}])
+    words = _Page(render_html(result_of(), summarise(result_of(), [path], source="plan"), now=NOW)).words
+    sizes = words.partition("How large")[2].partition("What it costs")[0]
+    assert "16–128 KiB" in sizes
+    assert "empty" not in sizes
+    assert "1 GiB" not in sizes
 
 
 def test_a_plan_that_may_not_be_approved_shows_no_way_to(tmp_path: Path) -> None:
@@ -343,5 +380,10 @@ def test_passed_guards_are_one_row_a_kind_with_the_closest_call() -> None:
         for n in (90, 11)
     ]
     words = _Page(render_html(result_of(guards=guards), Summary(), now=NOW)).words
-    assert "maxUnparsedPercent 3 % / 5 % closest of 4: t.c3" in words
-    assert "minResolvedPercent 11 % / 10 % closest of 2: t.c11" in words
+    assert (
+        "maxUnparsedPercent values that could not be understood 3 % at most 5 % closest of 4: t.c3" in words
+    )
+    assert (
+        "minResolvedPercent values that name an object that exists 11 % at least 10 % closest of 2: t.c11"
+        in words
+    )
