@@ -113,10 +113,10 @@ async def test_an_object_that_went_while_the_watch_was_away_is_forgotten(
 # --- metrics
 
 
-def value(meters: Meters, name: str, **wanted: str) -> float | None:
+def value(meters: Meters, metric: str, /, **wanted: str) -> float | None:
     for family in text_string_to_metric_families(meters.text().decode()):
         for sample in family.samples:
-            if sample.name == name and wanted.items() <= sample.labels.items():
+            if sample.name == metric and wanted.items() <= sample.labels.items():
                 return float(sample.value)
     return None
 
