@@ -104,7 +104,10 @@ class Session:
         """Write the result of `query` to a Parquet file, streaming."""
         name = quoted(str(path))
         groups = f"ROW_GROUP_SIZE {ROW_GROUP}, ROW_GROUP_SIZE_BYTES '{ROW_GROUP_BYTES}'"
-        self.run(f"COPY ({query}) TO {name} (FORMAT parquet, COMPRESSION zstd, {groups})")
+        # The fastest level: as small as the default for keys, at two thirds of its time.
+        self.run(
+            f"COPY ({query}) TO {name} (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, {groups})"
+        )
         return path
 
     def copied(self, query: str, path: Path) -> int:

@@ -1,9 +1,8 @@
 """Stage B of the join: the full, generous rules, only for the objects that no plain spelling names.
 
 Those objects are held in a `Matcher` in chunks of bounded size, and the values stream past it, once a
-chunk. Two things keep it affordable: values that stage A has *settled* (whose full extraction is nothing
-but plain spellings that stage A has already compared with every object) are put aside once, in DuckDB; and
-the matcher looks at the rest by anchors before it applies the rules.
+chunk. Two things keep it affordable: only odd values come here, since of a plain one stage A has compared every
+key with every object (`plain`); and the matcher looks at them by anchors before it applies the rules.
 
 Columns of `format: key` are settled by stage A as a whole.
 """
@@ -17,9 +16,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from s3gc.config import ReferenceFormat
 from s3gc.plan.duck import Session, table_of
+from s3gc.plan.groups import OddValues
+from s3gc.plan.plain import is_settled
 from s3gc.plan.prefixes import PrefixHits, heads_join
-from s3gc.plan.spellings import settled
 from s3gc.references.derivatives import parents
 from s3gc.references.matcher import Matcher
 from s3gc.references.reader import ReadColumn
@@ -50,6 +51,7 @@ def find(
     session: Session,
     left: Path,
     columns: Sequence[ReadColumn],
+    odd: Sequence[OddValues],
     work: Path,
     *,
     prefixes: PrefixHits,
@@ -64,8 +66,8 @@ def find(
             for path in _by_parents(session, left, columns, prefixes, work):
                 for batch in pq.ParquetFile(path).iter_batches(columns=["key"]):
                     writer.write_batch(pa.record_batch([batch.column(0)], schema=_KEYS))
-            unsettled = _unsettled(session, columns, work)
-            specs = [spec for spec, _ in unsettled]
+            unsettled = _unsettled(columns, odd)
+            specs = list(dict.fromkeys(spec for spec, _ in unsettled))
             matchers = (
                 match_chunks(
                     session, left, specs, lambda: _stream(unsettled), chunk_keys=chunk_keys, progress=progress
@@ -80,25 +82,25 @@ def find(
     return FullHits(keys=out, full_rule_calls=calls)
 
 
-def _unsettled(session: Session, columns: Sequence[ReadColumn], work: Path) -> list[tuple[ColumnSpec, Path]]:
-    """Write, a column, the values (and prefix references) that only the full rules can judge."""
-    files: list[tuple[ColumnSpec, Path]] = []
-    for number, column in enumerate(columns):
+def _unsettled(columns: Sequence[ReadColumn], odd: Sequence[OddValues]) -> list[tuple[ColumnSpec, Path]]:
+    """Return, a column, the files of the values that only the full rules can judge; there may be others in them.
+
+    `prefixes` compared every prefix with every object; only what is derived from those is still open.
+    """
+    found: list[tuple[ColumnSpec, Path]] = []
+    for column, values in zip(columns, odd, strict=True):
         spec = column.spec
-        is_settled = settled("value", spec.format, spec.rules)
-        # `prefixes` compared every prefix with every object; only what is derived from those is still open.
-        prefixes = "is_prefix" if spec.rules.derivatives else "false"
-        path = work / f"unsettled-{number:04d}.parquet"
-        rows = session.copied(
-            f"SELECT value, is_prefix FROM {table_of(column.files)} "
-            f"WHERE {prefixes} OR (NOT is_prefix AND NOT ({is_settled}))",
-            path,
-        )
-        if rows:
-            files.append((spec, path))
+        files: tuple[Path, ...] = ()
+        if not is_settled(spec.rules):
+            files = column.files
+        elif spec.format is ReferenceFormat.KEY:
+            files = values.files if spec.rules.derivatives else ()
+        elif spec.format is ReferenceFormat.PREFIX:
+            files = column.files if spec.rules.derivatives else ()
         else:
-            path.unlink()
-    return files
+            files = values.files
+        found += [(spec, path) for path in files]
+    return found
 
 
 def match_chunks(

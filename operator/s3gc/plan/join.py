@@ -1,18 +1,15 @@
 """Objects minus references: which objects of the scope does no reference name?
 
-Two stages, because the full rules cost a hundred microseconds a value and the plain spellings cost none:
+Two stages, because the full rules cost a hundred microseconds a value and what most values mean costs none:
 
-A   Every plain spelling of every value (`spellings`), joined with the objects, exactly and vectorised,
-spilling to
-    disk. What no plain spelling names is left over: C1. Prefix references (`prefixes`) keep what is under
-    them.
-B   The full rules (`fullrules`), but only for C1: all values that stage A did not settle stream past a
-`Matcher` that
+A   The keys of every plain value (`plain`) and the commonest of every other (`spellings`), joined with the objects,
+    exactly and vectorised, spilling to disk. What none of them names is left over: C1. Prefix references (`prefixes`)
+    keep what is under them.
+B   The full rules (`fullrules`), but only for C1: all values that stage A did not settle stream past a `Matcher` that
     holds a bounded chunk of C1, as many times as C1 has chunks.
 
 Why this is safe: a name found by either stage keeps its object, and stage B by itself finds everything that
-`references.extract` finds. Stage A can only shrink the set that B looks at. An error anywhere leaves no
-candidates.
+`references.extract` finds. Stage A can only shrink the set that B looks at. An error anywhere leaves no candidates.
 
 All inputs and outputs are Parquet files; memory is DuckDB's limit plus one chunk of keys.
 """
@@ -31,11 +28,12 @@ from s3gc.config import ReferenceFormat, S3GCConfig
 from s3gc.plan import fullrules, prefixes
 from s3gc.plan.coverage import Missing, measure
 from s3gc.plan.duck import Session, open_session, table_of, timestamp
+from s3gc.plan.groups import Group, OddValues, grouped, put_aside, values_of
 from s3gc.plan.maturity import next_state, ripe_since
+from s3gc.plan.plain import is_plain, plain_keys
 from s3gc.plan.scope import IN_SCOPE, Verdict, classify
-from s3gc.plan.spellings import cheap_keys, values_of
+from s3gc.plan.spellings import MAX_BYTES, common_keys, exact_keys
 from s3gc.references.reader import ReadColumn
-from s3gc.references.types import ReferenceRules
 from s3gc.results import ColumnCoverage
 
 if TYPE_CHECKING:
@@ -43,8 +41,8 @@ if TYPE_CHECKING:
 
 __all__ = ["JoinCounts", "Joined", "find_candidates"]
 
-#: Groups of columns (same format and rules) joined in one statement.
-_GROUPS_AT_ONCE = 16
+#: Memory that each group of columns (same format and rules) in one statement may need for vectors of its own.
+_MEMORY_A_GROUP_MB = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +134,13 @@ def _find(
     with open_session(work, memory_limit_mb=config.memory_limit_mb, stop=stop) as session:
         counts = classify(session, inventory.files, objects, config=config, t0=inventory.t0, state=state)
         listed = f"(SELECT *, file_row_number AS oid FROM {table_of([objects], row_numbers=True)})"
-        hits = _cheap_hits(session, listed, columns, work)
-        found = prefixes.find(session, listed, columns, work)
+        groups, odd = grouped(session, columns), put_aside(session, columns, work)
+        addresses = bool(
+            session.one(f"SELECT coalesce(bool_or(contains(key, '://')), false) FROM {listed}")[0]
+        )
+        at_once = max(1, config.memory_limit_mb // _MEMORY_A_GROUP_MB)
+        hits = _cheap_hits(session, listed, columns, groups, odd, work, addresses=addresses, at_once=at_once)
+        found = prefixes.find(session, listed, columns, odd, work)
         left = work / "unnamed.parquet"
         session.copy(
             f"""
@@ -147,7 +150,7 @@ def _find(
             left,
         )
         named = fullrules.find(
-            session, left, columns, work, prefixes=found, chunk_keys=chunk_keys, progress=progress
+            session, left, columns, odd, work, prefixes=found, chunk_keys=chunk_keys, progress=progress
         )
         candidates = work / "candidates.parquet"
         held = _write_candidates(session, left, named.keys, holds, candidates, inventory.t0)
@@ -164,6 +167,8 @@ def _find(
             session,
             listed,
             columns,
+            groups,
+            odd,
             [*hits, found.hits],
             work,
             config=config,
@@ -195,17 +200,22 @@ def _find(
     )
 
 
-def _cheap_hits(session: Session, listed: str, columns: Sequence[ReadColumn], work: Path) -> list[Path]:
-    """Stage A: write which value (col, row) names which object (oid) by a plain spelling."""
-    groups: dict[tuple[ReferenceFormat, ReferenceRules], list[int]] = {}
-    for number, column in enumerate(columns):
-        if column.spec.format is not ReferenceFormat.PREFIX:
-            groups.setdefault((column.spec.format, column.spec.rules), []).append(number)
+def _cheap_hits(
+    session: Session,
+    listed: str,
+    columns: Sequence[ReadColumn],
+    groups: Sequence[Group],
+    odd: Sequence[OddValues],
+    work: Path,
+    *,
+    addresses: bool,
+    at_once: int,
+) -> list[Path]:
+    """Stage A: write which value (col, row) names which object (oid) by a plain or common spelling."""
     files: list[Path] = []
-    for part in _parts(list(groups.items()), _GROUPS_AT_ONCE):
+    for part in _parts(groups, at_once):
         keys = " UNION ALL ".join(
-            f"({cheap_keys(values_of(columns, numbers), column_format, rules)})"
-            for (column_format, rules), numbers in part
+            f"({query})" for group in part for query in _keys_of(columns, group, odd, addresses=addresses)
         )
         path = work / f"hits-{len(files):03d}.parquet"
         session.copy(
@@ -215,8 +225,29 @@ def _cheap_hits(session: Session, listed: str, columns: Sequence[ReadColumn], wo
     return files
 
 
-def _parts(items: list, size: int) -> Iterator[list]:  # type: ignore[type-arg]
-    return (items[start : start + size] for start in range(0, len(items), size))
+def _keys_of(
+    columns: Sequence[ReadColumn], group: Group, odd: Sequence[OddValues], *, addresses: bool
+) -> Iterator[str]:
+    """Yield queries for the keys of one group's values."""
+    rules = group.rules
+    if group.format is ReferenceFormat.KEY:
+        yield exact_keys(values_of(columns, group.numbers, "true"), rules)
+        return
+    if (condition := is_plain(rules)) != "false":
+        plain = values_of(columns, group.numbers, condition)
+        yield plain_keys(plain, rules, group.styles, addresses=addresses)
+    parts = [
+        f"SELECT {number}::INTEGER AS col, row, value FROM {odd[number].relation} "
+        f"WHERE NOT is_prefix AND strlen(value) <= {MAX_BYTES}"
+        for number in group.numbers
+        if odd[number].count
+    ]
+    if parts:
+        yield common_keys(f"({' UNION ALL '.join(parts)})", rules)
+
+
+def _parts(groups: Sequence[Group], size: int) -> Iterator[Sequence[Group]]:
+    return (groups[start : start + size] for start in range(0, len(groups), size))
 
 
 def _write_candidates(

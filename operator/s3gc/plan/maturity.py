@@ -73,17 +73,21 @@ def next_state(
 ) -> int:
     """Write the state after this cycle; returns its number of rows.
 
-    `objects` are all objects as `scope.classify` wrote them (with `first_listed`), `candidates` those that
-    no reference names (with `first_unreferenced`), `in_scope` an SQL condition over `objects`. What is no
-    longer listed, and what is neither multipart nor a candidate, is forgotten: its clock is reset.
+    `objects` are all objects as `scope.classify` wrote them (with `first_listed`), `candidates` those of them
+    that no reference names, as the join wrote them (with both times), `in_scope` an SQL condition over
+    `objects`. What is no longer listed, and what is neither multipart nor a candidate, is forgotten: its clock
+    is reset.
     """
     same = " AND ".join(f"c.{name} = o.{name}" for name in IDENTITY)
     return session.copied(
         f"""
+        SELECT key, etag, size, last_modified, first_listed, first_unreferenced FROM {table_of(candidates)}
+        UNION ALL
         SELECT o.key, o.etag, o.size, o.last_modified,
-               coalesce(o.first_listed, {timestamp(t0)}) AS first_listed, c.first_unreferenced
-        FROM {table_of([objects])} o LEFT JOIN {table_of(candidates)} c ON {same}
-        WHERE {in_scope} AND (c.key IS NOT NULL OR o.is_multipart)
-        ORDER BY o.key""",
+               coalesce(o.first_listed, {timestamp(t0)}) AS first_listed, NULL::TIMESTAMPTZ AS first_unreferenced
+        FROM {table_of([objects])} o
+        WHERE o.is_multipart AND {in_scope}
+          AND NOT EXISTS (SELECT 1 FROM {table_of(candidates)} c WHERE {same})
+        ORDER BY key""",
         out,
     )

@@ -15,6 +15,7 @@ from pathlib import Path
 from threading import Event
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from s3gc.exceptions import S3GCError, VaultCorruptedError
@@ -39,6 +40,9 @@ PLAN_SCHEMA = pa.schema(
     ]
 )
 _COLUMNS = ", ".join(PLAN_SCHEMA.names)
+#: What the digest is made of, and rows of it that are looked at together.
+_DIGESTED = ["key", "etag", "size", "last_modified"]
+_SUMMARISED = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +112,14 @@ def summarise(path: Path) -> PlanSummary:
     """Read a plan through; return its numbers and digest. S3GCError when it is not strictly sorted."""
     digest = PlanDigest()
     objects = size = 0
-    for batch in read_plan(path):
-        for item in batch:
-            digest.add(item.key, item.etag, item.size, item.last_modified)
-            size += item.size
-        objects += len(batch)
+    with _opened(path) as file:
+        for rows in file.iter_batches(batch_size=_SUMMARISED, columns=_DIGESTED):
+            for name in _DIGESTED:
+                if rows.column(name).null_count:
+                    raise S3GCError(f"the plan {path} has a row without {name}; plan again, do not sweep it")
+            digest.add_all(rows)
+            size += pc.sum(rows.column("size")).as_py() or 0
+            objects += rows.num_rows
     return PlanSummary(path=path, objects=objects, bytes=size, digest=digest.hexdigest())
 
 
@@ -123,6 +130,17 @@ def read_plan(
 
     Raises VaultCorruptedError for a file that is not a plan.
     """
+    after = None if start_after is None else start_after.encode()
+    with _opened(path) as file:
+        for record in file.iter_batches(batch_size=batch, columns=PLAN_SCHEMA.names):
+            rows = [_planned(row) for row in record.to_pylist()]
+            if after is not None:
+                rows = [row for row in rows if row.key.encode() > after]
+            if rows:
+                yield rows
+
+
+def _opened(path: Path) -> pq.ParquetFile:
     try:
         file = pq.ParquetFile(path)
         missing = set(PLAN_SCHEMA.names) - set(file.schema_arrow.names)
@@ -131,18 +149,12 @@ def read_plan(
             f"the plan {path} cannot be read: {error}. Start a new cycle", details={"path": str(path)}
         ) from error
     if missing:
+        file.close()
         raise VaultCorruptedError(
             f"{path} is not a plan: it has no column {', '.join(sorted(missing))}",
             details={"path": str(path)},
         )
-    after = None if start_after is None else start_after.encode()
-    with file:
-        for record in file.iter_batches(batch_size=batch, columns=PLAN_SCHEMA.names):
-            rows = [_planned(row) for row in record.to_pylist()]
-            if after is not None:
-                rows = [row for row in rows if row.key.encode() > after]
-            if rows:
-                yield rows
+    return file
 
 
 def _planned(row: dict[str, object]) -> PlannedObject:

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from s3gc.config import ReferenceFormat
 from s3gc.plan.duck import Session, is_storable, quoted, table_of
+from s3gc.plan.groups import OddValues
 from s3gc.plan.scope import IN_SCOPE
 from s3gc.references.extract import extract
 from s3gc.references.reader import ReadColumn
@@ -62,14 +63,16 @@ class PrefixHits:
     kept: Mapping[int, Mapping[str, int]] = field(default_factory=dict)
 
 
-def find(session: Session, listed: str, columns: Sequence[ReadColumn], work: Path) -> PrefixHits:
-    """Find all prefix references and the objects under them.
+def find(
+    session: Session, listed: str, columns: Sequence[ReadColumn], odd: Sequence[OddValues], work: Path
+) -> PrefixHits:
+    """Find all prefix references, which are among the odd values, and the objects under them.
 
     In `hits` the row of a prefix that has objects under it appears with oid -1, and each object under a
     prefix once with col -1: pairs would be as many as prefixes are nested.
     """
     rows = work / "prefixes.parquet"
-    count = _extract_prefixes(session, columns, rows, work)
+    count = _extract_prefixes(session, columns, odd, rows, work)
     hits = work / "prefix-hits.parquet"
     if not count:
         pq.write_table(HITS_SCHEMA.empty_table(), hits)
@@ -133,18 +136,20 @@ def heads_join(session: Session, relation: str, identity: str, prefixes: Path, w
     return files
 
 
-def _extract_prefixes(session: Session, columns: Sequence[ReadColumn], out: Path, work: Path) -> int:
+def _extract_prefixes(
+    session: Session, columns: Sequence[ReadColumn], odd: Sequence[OddValues], out: Path, work: Path
+) -> int:
     """Write every prefix that a value means (PREFIX_SCHEMA); returns how many."""
     count = 0
     with pq.ParquetWriter(out, PREFIX_SCHEMA, compression="zstd") as writer:
-        for number, column in enumerate(columns):
+        for number, (column, values) in enumerate(zip(columns, odd, strict=True)):
             spec = column.spec
-            if spec.format is ReferenceFormat.KEY and spec.kind != "template":
+            if not values.count or (spec.format is ReferenceFormat.KEY and spec.kind != "template"):
                 continue  # a column of exact keys has no prefixes but those that a template makes
             always = "true" if spec.format is ReferenceFormat.PREFIX else "false"
             possible = work / "possible-prefixes.parquet"
             session.copy(
-                f"""SELECT row, value, is_prefix FROM {table_of(column.files)}
+                f"""SELECT row, value, is_prefix FROM {values.relation}
                     WHERE {always} OR is_prefix OR regexp_matches(value, {quoted(_ENDS_IN_SLASH)}, 's')
                        OR (strlen(value) <= {_DOCUMENT_BYTES} AND regexp_matches(value, {quoted(_IS_DOCUMENT)})
                            AND regexp_matches(value, {quoted(_STRING_ENDS_IN_SLASH)}, 's'))""",

@@ -1,33 +1,31 @@
-"""The plain spellings of references, as SQL over everything at once.
+"""The commonest spellings of references that are not plain, as SQL over everything at once.
 
-The full rules of `references.extract` cost a hundred microseconds a value; most values are a key, or a URL
-that ends in one. These expressions find the keys that such values plainly mean, a few per microsecond, so
-that the full rules are needed only where they could concern one of the few objects that are left. They may
-find less than the full rules (the second stage makes up for it), and for `format: key` exactly as much.
-What they must not do is believe in a key of provably another bucket: then a column of the wrong bucket
-would look right to the guards.
+The full rules of `references.extract` cost a hundred microseconds a value. What is one plain path or address is done
+with in `plan.plain`; of the rest most is a key or an address with something around it or in it. These expressions
+find the keys that such values commonly mean, so that the full rules are needed only where they could concern one of
+the few objects that are left. They may find less than the full rules (the second stage makes up for it), and for
+`format: key` exactly as much. What they must not do is believe in a key of provably another bucket: then a column of
+the wrong bucket would look right to the guards.
 
-Input is a relation with `col`, `row`, `value`; output has `col`, `row`, `key`, `derived`. A derived key
-keeps its object, but does not show that the reference itself names one.
+Relations are those of `plan.plain`.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from string import Formatter
 
-from s3gc.config import ReferenceFormat
-from s3gc.plan.duck import quoted, table_of
+from s3gc.plan.duck import quoted
+from s3gc.plan.plain import with_derived
 from s3gc.references.paths import BLANKS
-from s3gc.references.reader import ReadColumn
+from s3gc.references.shapes import Shape
 from s3gc.references.types import ReferenceRules
 from s3gc.references.urls import Rules, compiled
 
-__all__ = ["cheap_keys", "derived_keys_sql", "hosts_in", "is_declared_host", "settled", "values_of"]
+__all__ = ["MAX_BYTES", "common_keys", "exact_keys", "hosts_in", "is_declared_host"]
 
-#: Longer values are left to the second stage: they are no keys, and their tokens need memory.
-MAX_CHEAP_BYTES = 16_384
+#: Longer values are to be left to the second stage: they are no keys, and their tokens need memory.
+MAX_BYTES = 16_384
 #: Folders of a path on an undeclared host that may be none of the key's.
 MAX_SUFFIXES = 5
 #: More base URLs than this are left to the second stage.
@@ -38,55 +36,43 @@ MAX_TOKEN_BYTES = 4_096
 #: A character that does not end a token in JSON, HTML, Markdown, lists and plain text.
 _WORD = r"""[^\s"'<>()\[\]{}|,;\\`]"""
 _URL = r"^(?:([A-Za-z][A-Za-z0-9+.-]*):)?//([^/?#]*)/?(.*)$"
-#: A value that is one path with nothing in it to decode, resolve or cut.
-_PATH = "[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*"
-#: A web address of at most six segments, without dots in its folders, user, query or fragment.
-_PLAIN_URL = (
-    "https?://[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]{1,5})?"
-    "(?:/[A-Za-z0-9_-]+){0,5}/[A-Za-z0-9_-](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?"
-)
-#: A folder that asks an image proxy for something: then what follows it may be the key.
-_OPTION = "(?i)/(?:cdn-cgi|unsafe|insecure|plain|_?ipx|upload|fetch|fit-in|[0-9]*x[0-9]+|[0-9]+x[0-9]*)/"
-#: Hexadecimal digits of text in UTF-8 without control characters, whose last character may be cut off.
-_UTF8_HEX = (
-    "(0[9AD]|[2-6][0-9A-F]|7[0-9A-E]|(C[2-9A-F]|D[0-9A-F]){T}|E[0-9A-F]{T}{T}|F[0-4]{T}{T}{T})*"
-    "((C[2-9A-F]|D[0-9A-F])|E[0-9A-F]({T})?|F[0-4]({T}({T})?)?)?"
-).replace("{T}", "[89AB][0-9A-F]")
 #: The host part of every URL in a text, protocol-relative ones included.
 _HOST = r"""(?:^|[^:/])(?:[hH][tT][tT][pP][sS]?:)?//([^/?#\s"'<>\\]+)"""
 _BLANK = quoted(BLANKS)
 
 
-def cheap_keys(values: str, column_format: ReferenceFormat, rules: ReferenceRules) -> str:
-    """Return a query over the relation `values` that yields the plain spellings of each value as keys.
+def exact_keys(values: str, rules: ReferenceRules) -> str:
+    """Return a query for all keys of `values` of a column of exact keys.
 
-    Every value yields itself. Keys are as long as values are; what is longer than a key may be simply never
-    matches.
+    A key is written there with or without a leading slash, perhaps with blanks around it, and never encoded.
     """
-    if column_format is ReferenceFormat.KEY:
-        # A key in a column of keys is written with or without a leading slash, and never encoded.
-        tokens = f"SELECT col, row, value AS token, value AS path FROM {values}"
-        bare = f"trim(path, {_BLANK})"
-        forms = ["path", "regexp_replace(path, '^/', '')", "ltrim(path, '/')", bare, f"ltrim({bare}, '/')"]
-    else:
-        tokens = f"SELECT col, row, token, unnest({_paths(rules)}) AS path FROM ({_parsed(_tokens(values))})"
-        cut = "regexp_extract(path, '^[^?#]*')"
-        forms = ["path", cut, _decoded(cut), f"replace({_decoded(cut)}, '+', ' ')", _decoded("path")]
-        forms += [f"nfc_normalize({form})" for form in (cut, _decoded(cut))]
-        forms = forms + [f"ltrim({form}, '/')" for form in forms]
-    plain = f"""
+    bare = f"trim(value, {_BLANK})"
+    forms = ["value", "regexp_replace(value, '^/', '')", "ltrim(value, '/')", bare, f"ltrim({bare}, '/')"]
+    listed = f"""
+        SELECT col, row, CASE WHEN shape <> {Shape.ODD.value} THEN {_prefixed(["value"], rules)}
+                              ELSE list_distinct({_prefixed(forms, rules)}) END AS keys
+        FROM {values}"""
+    return with_derived(f"SELECT col, row, unnest(keys) AS key, false AS derived FROM ({listed})", rules)
+
+
+def common_keys(values: str, rules: ReferenceRules) -> str:
+    """Return a query for the commonest keys of `values`, each value among them.
+
+    Keys are as long as values are; what is longer than a key may be simply never matches.
+    """
+    tokens = f"SELECT col, row, unnest({_paths(rules)}) AS path FROM ({_parsed(_tokens(values))})"
+    cut = "regexp_extract(path, '^[^?#]*')"
+    forms = ["path", cut, _decoded(cut), f"replace({_decoded(cut)}, '+', ' ')", _decoded("path")]
+    forms += [f"nfc_normalize({form})" for form in (cut, _decoded(cut))]
+    forms = forms + [f"ltrim({form}, '/')" for form in forms]
+    return with_derived(
+        f"""
         SELECT col, row, unnest(list_distinct({_prefixed(forms, rules)})) AS key, false AS derived
         FROM ({tokens}) WHERE path IS NOT NULL
         UNION ALL SELECT col, row, value AS key, false AS derived FROM {values}
-        WHERE contains(value, '//') AND strlen(value) <= 1024"""  # a key may look like a URL
-    if not rules.derivatives:
-        return f"SELECT * FROM ({plain}) WHERE key <> ''"
-    derived = derived_keys_sql("key", rules.derivatives)
-    return f"""
-        WITH plain AS ({plain})
-        SELECT * FROM plain WHERE key <> ''
-        UNION ALL
-        SELECT col, row, unnest([{", ".join(derived)}]) AS key, true AS derived FROM plain WHERE key <> ''"""
+        WHERE contains(value, '//') AND strlen(value) <= 1024""",  # a key may look like a URL
+        rules,
+    )
 
 
 def _tokens(values: str) -> str:
@@ -198,97 +184,6 @@ def _prefixed(forms: Sequence[str], rules: ReferenceRules) -> str:
 def _decoded(text: str) -> str:
     """Percent-decode once; what does not decode to UTF-8 (`url_decode` raises then) stays as it is."""
     return f"CASE WHEN contains({text}, '%') THEN coalesce(try(url_decode({text})), {text}) ELSE {text} END"
-
-
-def derived_keys_sql(key: str, templates: Sequence[str]) -> list[str]:
-    """Return one SQL expression for each template: what it makes of the key in the expression `key`.
-
-    Exactly `references.derivatives.derived_keys`; a test compares the two over random keys.
-    """
-    name = f"regexp_extract({key}, '[^/]*$')"
-    ext = f"regexp_extract({name}, '^[.]*[^.].*?([.][^.]*)$', 1, 's')"
-    parts = {
-        "key": key,
-        "name": name,
-        "ext": ext,
-        "dir": f"left({key}, length({key}) - length({name}))",
-        "stem": f"left({key}, length({key}) - length({ext}))",
-    }
-    found: list[str] = []
-    for template in templates:
-        pieces: list[str] = []
-        for literal, part, _, _ in Formatter().parse(template):
-            pieces += [quoted(literal)] if literal else []
-            pieces += [parts[part]] if part else []
-        found.append(" || ".join(pieces))
-    return found
-
-
-def values_of(columns: Sequence[ReadColumn], numbers: Sequence[int]) -> str:
-    """Return SQL for the values of some columns as one relation of col, row, value; no prefix references."""
-    parts = (
-        f"SELECT {number}::INTEGER AS col, row, value "
-        f"FROM {table_of(columns[number].files)} WHERE NOT is_prefix AND strlen(value) <= {MAX_CHEAP_BYTES}"
-        for number in numbers
-    )
-    return "(" + " UNION ALL ".join(parts) + ")"
-
-
-def settled(value: str, column_format: ReferenceFormat, rules: ReferenceRules) -> str:
-    """Return an SQL condition under which the full rules find nothing in `value` that stage A has not found.
-
-    Every other value is looked at again, so the condition is narrow. It holds for columns of exact keys and
-    of prefixes, and for values that are one plain path: nothing in them can be decoded, cut or resolved, so
-    that all they mean is the path itself, after key prefixes and below declared bases
-    (`reading.Reading._simple`). The fuzz tests hold this against the extractor.
-    """
-    if any(template.endswith("/") for template in rules.derivatives):
-        return "false"  # a derivative that is a folder keeps everything in it
-    if column_format is ReferenceFormat.KEY:
-        return "true"
-    if column_format is ReferenceFormat.PREFIX:
-        return "false" if rules.derivatives else "true"
-    if any(base.scheme for base in compiled(rules).bases) or len(rules.base_urls) > _MAX_BASES:
-        return "false"
-    is_domain = f"regexp_matches({value}, '^[^/]*[.][^/]*/')"
-    is_uuid = f"regexp_full_match({value}, '[0-9A-Fa-f-]{{32,47}}')"
-    is_path = f"regexp_full_match({value}, {quoted(_PATH)}) AND NOT {is_domain} AND NOT {is_uuid}"
-    return (
-        f"(({is_path}) OR {_is_plain_url(value, rules)}) "
-        f"AND strlen({value}) <= {MAX_TOKEN_BYTES} AND NOT {_may_hide_base64(value)}"
-    )
-
-
-def _is_plain_url(value: str, rules: ReferenceRules) -> str:
-    """SQL for whether a value is a web address whose host is placed here exactly as `references.urls`
-    places it.
-
-    Without a query, escapes, dots in folders, or folders that an image proxy would take for options; hosts
-    of AWS only in their two common forms, since access points and endpoints of a VPC are told apart
-    elsewhere.
-    """
-    if any(host.lower().startswith(rules.bucket.lower() + ".") for host in rules.endpoint_hosts):
-        return "false"  # an endpoint declared with the bucket in its name: its paths are keys
-    bucket = re.escape(rules.bucket.lower())
-    aws = rf"^(?:{bucket}[.])?s3(?:[.-](?:[a-z]{{2}}-[a-z]+-[0-9]|dualstack|accelerate))*[.]amazonaws[.]com(?:[.]cn)?$"
-    host = f"lower(regexp_extract({value}, '^https?://([^/:]*)', 1))"
-    return (
-        f"(regexp_full_match({value}, {quoted(_PLAIN_URL)}) "
-        f"AND NOT regexp_matches({value}, {quoted(_OPTION)}) "
-        f"AND (NOT contains({host}, 'aws') OR regexp_matches({host}, {quoted(aws)})))"
-    )
-
-
-def _may_hide_base64(value: str) -> str:
-    """SQL for whether a word of a plain path could be base64 of text; true when in doubt.
-
-    The first six bytes of each long word must be a beginning of UTF-8 without control characters. Words
-    that begin with g to v never are: their first byte would be a continuation.
-    """
-    words = f"regexp_extract_all({value}, '[A-Za-z0-9][A-Za-z0-9+_-]{{6,}}')"
-    head = "translate(substr(w, 1, CASE WHEN strlen(w) >= 8 THEN 8 ELSE 4 END), '-_', '+/')"
-    is_text = f"regexp_full_match(hex(from_base64({head})), {quoted(_UTF8_HEX)})"
-    return f"(len(list_filter({words}, lambda w: NOT regexp_matches(w, '^[g-v]') AND {is_text})) > 0)"
 
 
 def hosts_in(value: str) -> str:

@@ -1,10 +1,10 @@
 """Reads what the databases point at: once into files for the join, and again past a matcher for verification.
 
 Stands between `references.sources` (which know dialects) and `plan` (which knows objects). A value is
-written down as text and nothing is decided here: extraction belongs to `references.extract`, so that a file
-can be joined again under other rules. The one thing that must not go wrong is *losing a value*, so whatever
-cannot be text is written in every spelling that its bytes could have meant, and a source that ends early
-raises instead of leaving a short file.
+written down as text, with the shape of that text (`shapes`), and nothing else is decided here: extraction
+belongs to `references.extract`, so that a file can be joined again under other rules. The one thing that
+must not go wrong is *losing a value*, so whatever cannot be text is written in every spelling that its
+bytes could have meant, and a source that ends early raises instead of leaving a short file.
 
 Files: Parquet, one or more a column, with `READ_SCHEMA`. Rows that belong to one value share its `row`;
 only the first of them has `is_extra = false`, so counts over `not is_extra` are counts of values.
@@ -21,10 +21,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from s3gc.exceptions import SourceError
 from s3gc.references.encodings import texts_of as spelled_texts
+from s3gc.references.shapes import SHAPE_TYPE, Shape, shapes_of
 from s3gc.references.types import ColumnSpec, PrefixReference, Snapshot, Source, SourcePreflight
 
 if TYPE_CHECKING:
@@ -33,9 +35,15 @@ if TYPE_CHECKING:
 __all__ = ["READ_SCHEMA", "ReadColumn", "read_references", "rescan", "texts_of"]
 
 #: One row a text: `row` numbers the column's values from 0; `is_extra` marks further spellings of the same
-#: value.
+#: value; `shape` is the text's `shapes.Shape`, but ODD for prefix references and for values of several texts.
 READ_SCHEMA = pa.schema(
-    [("value", pa.string()), ("is_prefix", pa.bool_()), ("row", pa.int64()), ("is_extra", pa.bool_())]
+    [
+        ("value", pa.string()),
+        ("is_prefix", pa.bool_()),
+        ("row", pa.int64()),
+        ("is_extra", pa.bool_()),
+        ("shape", SHAPE_TYPE),
+    ]
 )
 
 #: A row group is written when it holds this much text, so that a reader never needs more than about this at
@@ -109,45 +117,81 @@ def _texts_of_bytes(data: bytes) -> tuple[str, ...]:
     return tuple(dict.fromkeys(text.encode("utf-8", "replace").decode() for text in texts))
 
 
+#: A text, whether it is a prefix reference, its value's number, whether it is a further text, and whether the only one.
+_Spelled = tuple[str, bool, int, bool, bool]
+
+
 class _ColumnFile:
     """Writes the values of one column; blocking, so it is used from a thread."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.values = 0
-        self._values: list[str] = []
-        self._prefixes: list[bool] = []
-        self._rows: list[int] = []
-        self._extras: list[bool] = []
+        self._ready: list[pa.RecordBatch] = []
+        self._rows = 0
         self._bytes = 0
-        self._writer = pq.ParquetWriter(path, READ_SCHEMA, compression="zstd", use_dictionary=False)
+        self._writer = pq.ParquetWriter(
+            path, READ_SCHEMA, compression="zstd", compression_level=1, use_dictionary=["shape"],
+            column_encoding={"row": "DELTA_BINARY_PACKED"}, write_statistics=["is_prefix", "row", "is_extra", "shape"],
+        )  # fmt: skip
 
     def add(self, batch: Sequence[object]) -> None:
+        if set(map(type, batch)) == {str}:
+            try:
+                self._add_plain(pa.array(batch, pa.string()))
+                return
+            except UnicodeEncodeError:
+                pass  # surrogates: each such value has several texts
+        self._add_each(batch)
+
+    def _add_plain(self, texts: pa.StringArray) -> None:
+        """Values that are one text each."""
+        count = len(texts)
+        rows = pa.arange(self.values, self.values + count)
+        no = pa.repeat(False, count)
+        self._put(texts, no, rows, no, shapes_of(texts))
+        self.values += count
+
+    def _add_each(self, batch: Sequence[object]) -> None:
+        """Values of any type, written down in every spelling."""
+        spelled: list[_Spelled] = []
+        size = 0
         for value in batch:
             if value is None:
                 continue
             is_prefix = isinstance(value, PrefixReference)
-            for number, text in enumerate(texts_of(value)):
-                self._values.append(text)
-                self._prefixes.append(is_prefix)
-                self._rows.append(self.values)
-                self._extras.append(number > 0)
-                self._bytes += len(text)
+            texts = texts_of(value)
+            is_single = len(texts) == 1 and not is_prefix
+            for number, text in enumerate(texts):
+                spelled.append((text, is_prefix, self.values, number > 0, is_single))
+                size += len(text)
             self.values += 1
-            if self._bytes >= _GROUP_BYTES or len(self._values) >= _GROUP_ROWS:
-                self._flush()
+            if size >= _GROUP_BYTES:
+                self._put_each(spelled)
+                spelled, size = [], 0
+        if spelled:
+            self._put_each(spelled)
+
+    def _put_each(self, spelled: Sequence[_Spelled]) -> None:
+        columns = zip(*spelled, strict=True)
+        types = (pa.string(), pa.bool_(), pa.int64(), pa.bool_(), pa.bool_())
+        texts, is_prefix, rows, is_extra, is_single = (
+            pa.array(column, of) for column, of in zip(columns, types, strict=True)
+        )
+        shapes = pc.if_else(is_single, shapes_of(texts), pa.scalar(Shape.ODD.value, SHAPE_TYPE))
+        self._put(texts, is_prefix, rows, is_extra, shapes)
+
+    def _put(self, texts: pa.StringArray, *others: pa.Array) -> None:
+        self._ready.append(pa.record_batch([texts, *others], schema=READ_SCHEMA))
+        self._rows += len(texts)
+        self._bytes += texts.nbytes
+        if self._bytes >= _GROUP_BYTES or self._rows >= _GROUP_ROWS:
+            self._flush()
 
     def _flush(self) -> None:
-        if not self._values:
-            return
-        columns = [
-            pa.array(self._values, pa.string()),
-            pa.array(self._prefixes, pa.bool_()),
-            pa.array(self._rows, pa.int64()),
-            pa.array(self._extras, pa.bool_()),
-        ]
-        self._writer.write_batch(pa.record_batch(columns, schema=READ_SCHEMA))
-        self._values, self._prefixes, self._rows, self._extras, self._bytes = [], [], [], [], 0
+        if self._rows:
+            self._writer.write_table(pa.Table.from_batches(self._ready), row_group_size=self._rows)
+        self._ready, self._rows, self._bytes = [], 0, 0
 
     def close(self, *, complete: bool) -> None:
         """Seal the file; an incomplete one is removed: a short file of references deletes live data."""

@@ -298,12 +298,20 @@ async def test_what_only_the_full_rules_understand_counts_as_resolved(tmp_path: 
 
 
 async def test_a_long_rest_is_sampled_extrapolated_and_says_so(tmp_path: Path) -> None:
-    values = [f"u/{number}.jpg" for number in range(4000)]
+    values = [f"u/{number} (1).jpg" for number in range(4000)]
     found = await joined(tmp_path, values[:1000], (spec(), values), sample_values=500)
     (column,) = found.coverage
     assert column.approximate
     assert found.missing.approximate
     assert (column.resolved, column.missing) == (1000, 3000)
+
+
+async def test_plain_values_are_counted_exactly_however_many_they_are(tmp_path: Path) -> None:
+    values = [f"u/{number}.jpg" for number in range(4000)]
+    found = await joined(tmp_path, values[:1000], (spec(), values), sample_values=500)
+    (column,) = found.coverage
+    assert (column.resolved, column.missing, column.approximate) == (1000, 3000, False)
+    assert len(column.missing_samples) == 5
 
 
 async def test_a_value_of_several_spellings_is_one_value(tmp_path: Path) -> None:

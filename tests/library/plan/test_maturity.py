@@ -147,6 +147,8 @@ def advance(
 ) -> dict[str, tuple[datetime, datetime | None]]:
     """One cycle that found `candidates` (key -> first_unreferenced) unreferenced; the state after it."""
     verdicts(work, things, t0=t0, state=last)
+    objects = pq.read_table(work / "objects.parquet").to_pylist()
+    first_listed = {row["key"]: row["first_listed"] for row in objects}
     rows = [
         {
             "key": thing.key,
@@ -154,7 +156,7 @@ def advance(
             "size": thing.size,
             "last_modified": T0 - thing.age,
             "storage_class": "STANDARD",
-            "first_listed": t0,
+            "first_listed": first_listed[thing.key],
             "first_unreferenced": candidates[thing.key],
         }
         for thing in things

@@ -13,6 +13,7 @@ from s3gc.inventory.listing import Inventory
 from s3gc.plan.join import find_candidates
 from s3gc.plan.planfile import read_plan, write_plan
 from s3gc.references.reader import ReadColumn
+from s3gc.references.shapes import Shape
 
 OBJECTS = 1_000_000
 #: One object in a thousand is not referenced.
@@ -21,7 +22,7 @@ ORPHANS = OBJECTS // 1000
 _KEY = "'uploads/' || (i % 1000) || '/' || md5(i::VARCHAR) || '.jpg'"
 
 
-def generate(work: Path, value: str) -> tuple[Inventory, Path]:
+def generate(work: Path, value: str, shape: Shape) -> tuple[Inventory, Path]:
     """A listing and a column of a million rows each, neither in order; `value` is SQL over `i` and `key`."""
     objects, values = work / "inventory.parquet", work / "column.parquet"
     with duckdb.connect(
@@ -36,7 +37,8 @@ def generate(work: Path, value: str) -> tuple[Inventory, Path]:
         )
         db.execute(
             f"""COPY (
-                SELECT {value} AS value, false AS is_prefix, row_number() OVER () - 1 AS row, false AS is_extra
+                SELECT {value} AS value, false AS is_prefix, row_number() OVER () - 1 AS row, false AS is_extra,
+                       {shape.value}::UTINYINT AS shape
                 FROM (SELECT i, {_KEY} AS key FROM range({OBJECTS}) t(i)) WHERE i % 1000 <> 7
                 ) TO '{values}' (FORMAT parquet, ROW_GROUP_SIZE 50000)"""
         )
@@ -44,18 +46,20 @@ def generate(work: Path, value: str) -> tuple[Inventory, Path]:
 
 
 @pytest.mark.parametrize(
-    ("column_format", "value"),
+    ("column_format", "value", "shape"),
     [
-        (ReferenceFormat.KEY, "'/' || key"),
-        (ReferenceFormat.AUTO, "key"),
-        (ReferenceFormat.AUTO, "'https://my-bucket.s3.amazonaws.com/' || key"),
+        (ReferenceFormat.KEY, "'/' || key", Shape.ODD),
+        (ReferenceFormat.AUTO, "key", Shape.PATH),
+        (ReferenceFormat.AUTO, "'https://my-bucket.s3.amazonaws.com/' || key", Shape.ADDRESS),
+        (ReferenceFormat.AUTO, "'https://cdn.example/media/' || key", Shape.ADDRESS),
+        (ReferenceFormat.AUTO, "'https://my-bucket.s3.amazonaws.com/' || key || '?v=2'", Shape.ODD),
     ],
-    ids=["key", "auto-plain", "auto-url"],
+    ids=["key", "path", "own-address", "undeclared-address", "odd"],
 )
 async def test_a_million_by_a_million_in_128_mb_is_exact(
-    tmp_path: Path, column_format: ReferenceFormat, value: str
+    tmp_path: Path, column_format: ReferenceFormat, value: str, shape: Shape
 ) -> None:
-    inventory, values = generate(tmp_path, value)
+    inventory, values = generate(tmp_path, value, shape)
     column = ReadColumn(spec(fmt=column_format), (values,), OBJECTS - ORPHANS)
     found = await find_candidates(
         inventory, [column], config=config(memory_limit_mb=128), work=tmp_path / "join"
