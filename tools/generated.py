@@ -81,7 +81,7 @@ def problems() -> Iterator[str]:
     ]
     yield from lock_problems(ROOT / "requirements.lock", everything)
     yield from lock_problems(ROOT / "requirements-demo.lock", [*base, *extras["demo"]])
-    yield from lock_problems(ROOT / "requirements-image.lock", [*base, *extras["mysql"]])
+    yield from lock_problems(ROOT / "requirements-image.lock", [*base, *extras["mysql"], *extras["operator"]])
     tools = [
         line for line in (ROOT / "requirements-build.in").read_text().splitlines() if not line.startswith("#")
     ]
