@@ -20,6 +20,7 @@ CHART = ROOT / "charts" / "s3gc"
 sys.path.insert(0, str(ROOT))
 sys.path.insert(0, str(ROOT / "tools"))
 
+from crdreference import reference  # noqa: E402
 from dashboard import dashboard  # noqa: E402
 
 _LABELS = "  labels:\n    app.kubernetes.io/name: s3gc\n"
@@ -146,6 +147,7 @@ def generated() -> Iterator[tuple[Path, str]]:
     """Each file, and what it should hold. CRD templates must come before the manifests that show them."""
     for source in sorted((ROOT / "crds").glob("*.yaml")):
         yield CHART / "templates" / "crds" / source.name, crd_template(source.read_text())
+    yield ROOT / "docs" / "resources.md", reference()
     yield CHART / "dashboards" / "s3gc.json", json.dumps(dashboard(), indent=1, ensure_ascii=False) + "\n"
     readme = CHART / "README.md"
     before, _, rest = readme.read_text().partition("| value | type | default | what |\n")
