@@ -529,6 +529,11 @@ class S3GCConfig(BaseModel):
                 errors.append(
                     "the vault is the root of the bucket itself; give it a prefix or, better, another bucket"
                 )
+        if self.versions is Versions.PURGE and self.vault_retention_days < 1:
+            errors.append(
+                "versions: purge makes the vault the only place where a purged object is, so vault_retention_days "
+                f"must be at least 1 ({self.vault_retention_days:g} would forget it at once)"
+            )
         if errors:
             raise ValueError("; ".join(errors))
         return self

@@ -52,8 +52,8 @@ class VerificationLevel(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Progress:
     """How far a cycle or a restore is. `phase` is one of Preflight, Recovering, Listing, Reading, Joining, Healing,
-    Planning, BackingUp, Verifying, Deleting, Checking, Finishing, Restoring; `total` is what the phase's own count
-    will reach, 0 while nobody knows; `operation_id` is "" until the operation is known."""
+    Planning, BackingUp, Verifying, Deleting, Checking, Purging, Finishing, Restoring; `total` is what the phase's own
+    count will reach, 0 while nobody knows; `operation_id` is "" until the operation is known."""
 
     phase: str
     listed: int = 0
@@ -111,7 +111,10 @@ class GCResult(_Record):
 
     Counts are objects, sizes are bytes, times are UTC. `candidates_found` counts what no reference names, the waiting
     ones included; `planned_objects` is the plan's size, `verified_orphans` the same in dry run and what passed
-    verification otherwise.
+    verification otherwise. `skipped_count` is what of the plan was kept, by reason in `skipped`. `reclaimable_bytes` is
+    the plan's size, `reclaimed_bytes` what this cycle freed in the bucket: nothing by delete markers, `purged_bytes` of
+    it by removing `purged_count` noncurrent versions that earlier cycles left. `purge_kept` says why others of those
+    stayed.
     """
 
     operation_id: str
@@ -142,6 +145,9 @@ class GCResult(_Record):
     healed_count: int = 0
     reclaimable_bytes: int = 0
     reclaimed_bytes: int = 0
+    purged_count: int = 0
+    purged_bytes: int = 0
+    purge_kept: dict[str, int] = Field(default_factory=dict)
     backed_up_bytes: int = 0
     vault_bytes_written: int = 0
     verification: VerificationLevel = VerificationLevel.NONE

@@ -34,7 +34,7 @@ from s3gc.store.types import ObjectHead, ObjectVersion, PutAnswer
 from s3gc.vault.records import BackupEntry
 from s3gc.vault.vault import Vault
 
-__all__ = ["Brought", "bring_back", "is_recorded_version", "write_back"]
+__all__ = ["Brought", "bring_back", "is_recorded_version", "write_back", "write_on_top"]
 
 Brought = Literal["restored_marker", "restored", "present"]
 
@@ -184,6 +184,21 @@ async def _write_over_marker(
     before = await bucket.versions(key)
     if not before or not before[0].is_marker:
         return "present"
+    return await write_on_top(bucket, vault, entry, key, before, is_original=is_original, notes=notes)
+
+
+async def write_on_top(
+    bucket: Bucket,
+    vault: Vault,
+    entry: BackupEntry,
+    key: str,
+    before: Sequence[ObjectVersion],
+    *,
+    is_original: bool,
+    notes: list[str],
+) -> Brought:
+    """Write above the versions that were seen in `before`, in a bucket whose versioning is Enabled: nothing is
+    destroyed. "present" when somebody uploaded in between: ours is removed again, so that theirs is seen."""
     answer = await write_back(
         bucket, vault, entry, key, create_only=False, is_original=is_original, notes=notes
     )

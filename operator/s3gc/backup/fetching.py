@@ -16,7 +16,7 @@ from s3gc.store.headers import unsendable
 from s3gc.store.types import ObjectHead
 from s3gc.vault.records import BackupEntry, PlannedObject
 
-__all__ = ["Fetcher", "Skip", "reason_to_skip"]
+__all__ = ["Fetcher", "Skip", "reason_to_skip", "why_locked"]
 
 #: Storage classes whose bytes cannot be read at once.
 _ARCHIVED = frozenset({"GLACIER", "DEEP_ARCHIVE"})
@@ -191,23 +191,8 @@ def reason_to_skip(
     if head.etag != planned.etag or head.size != planned.size or was != is_now:
         return "replaced", f"planned {planned.size} bytes of {was:%FT%TZ}, now {head.size} of {is_now:%FT%TZ}"
     headers = head.headers
-    if headers.get("x-amz-object-lock-legal-hold", "").upper() == "ON":
-        return "locked", "under legal hold"
-    until = headers.get("x-amz-object-lock-retain-until-date")
-    if until is not None:
-        mode = headers.get("x-amz-object-lock-mode", "retention")
-        try:
-            is_over = datetime.fromisoformat(until).astimezone(UTC) <= now
-        except ValueError:
-            is_over = False
-        if not is_over:
-            return "locked", f"{mode} until {until}"
-    elif locked_by_default is not None and head.last_modified + locked_by_default > now:
-        # Some stores enforce a bucket's default retention and do not show it on the object.
-        return (
-            "locked",
-            f"default retention of the bucket until {head.last_modified + locked_by_default:%FT%TZ}",
-        )
+    if lock := why_locked(head, now=now, locked_by_default=locked_by_default):
+        return "locked", lock
     if headers.get("x-amz-server-side-encryption-customer-algorithm"):
         return "sse_c", "encrypted with a key of the customer's own"
     if headers.get("x-amz-missing-meta", "0") not in ("", "0"):
@@ -217,6 +202,25 @@ def reason_to_skip(
         )
     if (name := unsendable(headers)) is not None:
         return "unreadable_metadata", f"its header {name} has bytes that could not be sent back exactly"
+    return None
+
+
+def why_locked(head: ObjectHead, *, now: datetime, locked_by_default: timedelta | None) -> str | None:
+    """What protects this version (legal hold, or a retention and its date), as far as HEAD shows it; None: nothing."""
+    headers = head.headers
+    if headers.get("x-amz-object-lock-legal-hold", "").upper() == "ON":
+        return "under legal hold"
+    until = headers.get("x-amz-object-lock-retain-until-date")
+    if until is not None:
+        mode = headers.get("x-amz-object-lock-mode", "retention")
+        try:
+            is_over = datetime.fromisoformat(until).astimezone(UTC) <= now
+        except ValueError:
+            is_over = False
+        return None if is_over else f"{mode} until {until}"
+    if locked_by_default is not None and head.last_modified + locked_by_default > now:
+        # Some stores enforce a bucket's default retention and do not show it on the object.
+        return f"default retention of the bucket until {head.last_modified + locked_by_default:%FT%TZ}"
     return None
 
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -18,7 +19,7 @@ import aiosqlite
 
 from s3gc.backup.verifying import VaultProblem, VerifyReport, verify
 from s3gc.config import S3GCConfig
-from s3gc.exceptions import LockedError, VaultError
+from s3gc.exceptions import LockedError, VaultCorruptedError, VaultError
 from s3gc.vault import catalog
 from s3gc.vault.codec import dump_line
 from s3gc.vault.lock import ScopeLock
@@ -41,12 +42,16 @@ class Expired:
 
 
 def is_expired(record: OperationRecord, *, now: datetime, retention_days: float, is_held: bool) -> bool:
-    """Whether an operation has had its time. An operation that never ended counts from its beginning."""
+    """Whether an operation has had its time. An operation that never ended counts from its beginning; one whose
+    versions were purged from the bucket counts from then on, because the vault has the only copy since."""
     if record.extra.get("expiring"):
         return True  # begun; there is no way back
     if is_held or record.problem or record.journal == "open":
         return False
-    return (record.completed_at or record.started_at) + timedelta(days=retention_days) < now
+    since = record.completed_at or record.started_at
+    if only_copy := record.extra.get("only_copy_since"):
+        since = max(since, datetime.fromisoformat(str(only_copy)))
+    return since + timedelta(days=retention_days) < now
 
 
 async def expire(
@@ -107,7 +112,13 @@ async def _remove(
     await operation.update(extra={**record.extra, "expiring": True})
     files = [file async for file in vault.storage.list(operation.path())]
     size = sum(file.size for file in files)
-    await _note(vault, record, now, days, size)
+    only_copies = await _only_copies(operation) if record.extra.get("only_copy_since") else {}
+    if only_copies.get("purged_objects"):
+        log.warning(
+            "operation %s expires, its last purge is older than vault.retentionDays (%g): with it goes the only copy "
+            "of %d purged objects (%d bytes)", record.id, days, *only_copies.values(),
+        )  # fmt: skip
+    await _note(vault, record, now, days, size, only_copies)
     last = operation.path("operation.json")
     # What makes the others readable goes after them: packs, journals, manifest, and the record at the very
     # end.
@@ -116,7 +127,27 @@ async def _remove(
     return size
 
 
-async def _note(vault: Vault, record: OperationRecord, now: datetime, days: float, size: int) -> None:
+async def _only_copies(operation: Operation) -> dict[str, int]:
+    """The objects of an operation that are nowhere but in the vault; empty where its record of them is damaged."""
+    count = size = 0
+    try:
+        async with aclosing(operation.outcomes()) as rows:
+            async for entry, outcome in rows:
+                if outcome.action == "purged":
+                    count, size = count + 1, size + entry.size
+    except VaultCorruptedError:
+        return {}
+    return {"purged_objects": count, "purged_bytes": size}
+
+
+async def _note(
+    vault: Vault,
+    record: OperationRecord,
+    now: datetime,
+    days: float,
+    size: int,
+    only_copies: Mapping[str, int],
+) -> None:
     """Write one line about the operation into this month's file, once."""
     path = f"expired/{now.astimezone(UTC):%Y-%m}.jsonl"
     line = dump_line(
@@ -132,6 +163,7 @@ async def _note(vault: Vault, record: OperationRecord, now: datetime, days: floa
             "started_at": record.started_at.isoformat(),
             "completed_at": record.completed_at.isoformat() if record.completed_at else None,
             "bytes": size,
+            **only_copies,
         }
     )
     for _ in range(_SWAP_ATTEMPTS):

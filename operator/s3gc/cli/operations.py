@@ -110,6 +110,7 @@ def _plain(record: OperationRecord, result: GCResult | None) -> dict[str, Any]:
             "deleted_count",
             "backed_up_count",
             "reclaimed_bytes",
+            "purged_count",
         ):
             plain[name] = getattr(result, name)
         plain["plan_digest"] = result.plan_digest

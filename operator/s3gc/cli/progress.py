@@ -39,6 +39,7 @@ _WORDS = {
     "Verifying": ("Verifying", "Verified"),
     "Deleting": ("Deleting", "Deleted"),
     "Checking": ("Waiting for open writers, checking", "Checked every deletion"),
+    "Purging": ("Purging what earlier cycles hid", "Purged what earlier cycles hid"),
     "Finishing": ("Finishing", "Finished"),
     "Restoring": ("Restoring", "Restored"),
 }

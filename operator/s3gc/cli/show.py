@@ -101,13 +101,15 @@ def _facts(result: GCResult) -> Iterator[tuple[str, str | Text]]:
             f", {bytes_text(result.vault_bytes_written)} in the vault" if result.vault_bytes_written else ""
         )
         yield "backed up", f"{plural(result.backed_up_count, 'object')}{written}"
-        freed = f", {bytes_text(result.reclaimed_bytes)} freed"
-        marker = (
-            " (a delete marker frees nothing yet)"
-            if result.deleted_count and not result.reclaimed_bytes
-            else ""
-        )
+        by_deletes = result.reclaimed_bytes - result.purged_bytes
+        freed = f", {bytes_text(by_deletes)} freed"
+        marker = " (a delete marker frees nothing yet)" if result.deleted_count and not by_deletes else ""
         yield "deleted", Text(f"{plural(result.deleted_count, 'object')}{freed}{marker}", style="bold")
+    if result.purged_count or result.purge_kept:
+        versions = f"{plural(result.purged_count, 'version')} of earlier cycles"
+        yield "purged", Text(f"{versions}, {bytes_text(result.purged_bytes)} freed", style="bold")
+    if result.purge_kept:
+        yield "not purged", ", ".join(f"{count(number)} {why}" for why, number in result.purge_kept.items())
     if result.skipped_count:
         reasons = ", ".join(
             f"{count(number)} {why.replace('_', ' ')}" for why, number in result.skipped.items()

@@ -55,6 +55,7 @@ _PHASES = frozenset(
         "Verifying",
         "Deleting",
         "Checking",
+        "Purging",
         "Finishing",
         "Restoring",
     }

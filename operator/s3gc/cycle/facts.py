@@ -17,6 +17,7 @@ from s3gc.plan.join import Joined
 from s3gc.plan.planfile import PlanSummary
 from s3gc.results import GCResult, GuardReport, Outcome
 from s3gc.sweep.check import CheckResult
+from s3gc.sweep.purge import PurgeResult
 from s3gc.sweep.sweep import SweepResult
 from s3gc.sweep.verify import Verifier
 
@@ -38,6 +39,8 @@ class CycleFacts:
     checked: CheckResult = field(default_factory=CheckResult)
     healed: CheckResult = field(default_factory=CheckResult)
     recovered: CheckResult = field(default_factory=CheckResult)
+    purge: PurgeResult = field(default_factory=PurgeResult)
+    purged: tuple[int, int] = (0, 0)  # versions and bytes, as the journal of this operation has them
     seconds: dict[str, float] = field(default_factory=dict)  # phase -> wall seconds
     errors: list[str] = field(default_factory=list)
     approval_expires_at: datetime | None = None
@@ -80,7 +83,10 @@ class CycleFacts:
             reclaimable_bytes=planned.bytes if planned else 0,
             # A delete marker frees nothing; the bytes are still there as a noncurrent version. What came back in this
             # very cycle was not freed either.
-            reclaimed_bytes=max(swept.freed_bytes - checked.rewritten_bytes, 0),
+            reclaimed_bytes=max(swept.freed_bytes - checked.rewritten_bytes, 0) + self.purged[1],
+            purged_count=self.purged[0],
+            purged_bytes=self.purged[1],
+            purge_kept=dict(self.purge.kept),
             backed_up_bytes=swept.backed_up_bytes,
             vault_bytes_written=swept.vault_bytes,
             verification=verifier.level,

@@ -43,6 +43,8 @@ from s3gc.store.probe import Capabilities, probe
 from s3gc.sweep.check import check_operation
 from s3gc.sweep.delete import Method, choose_method
 from s3gc.sweep.heal import heal
+from s3gc.sweep.purge import check_purge, purge_earlier
+from s3gc.sweep.purge_recover import close_purges, open_purges, recover_purges
 from s3gc.sweep.recover import close_operation, open_operations, uncover_newer_versions
 from s3gc.sweep.sweep import SweepContext, sweep
 from s3gc.sweep.verify import Verifier
@@ -51,6 +53,7 @@ from s3gc.vault.claim import claim
 from s3gc.vault.lock import ScopeLock, hold_scope
 from s3gc.vault.operations import Operation
 from s3gc.vault.ownership import claimed_scope, own_scope
+from s3gc.vault.purges import PurgeJournal
 from s3gc.vault.records import PlannedObject
 from s3gc.vault.state import ScopeState
 
@@ -111,6 +114,7 @@ class _Cycle:
         self.method: Method | None = None
         self.verifier: Verifier = Verifier([])
         self.stop = asyncio.Event()
+        self.has_open_purge = False
         if config.work_dir is not None:
             Path(config.work_dir).mkdir(parents=True, exist_ok=True)
         self.work = Path(tempfile.mkdtemp(prefix="s3gc-cycle-", dir=config.work_dir))
@@ -182,14 +186,34 @@ class _Cycle:
             )
             self.facts.recovered.restored += result.restored
             self.facts.errors += result.errors
+        for operation in await open_purges(self.vault, self.scope):
+            if not self.executing:
+                self.facts.errors.append(
+                    f"operation {operation.id} was cut off while purging; run a cycle in execute mode to close it"
+                )
+                continue
+            self.tell(Progress("Recovering"))
+            try:
+                await recover_purges(
+                    self.bucket,
+                    self.vault,
+                    operation,
+                    concurrency=self.config.concurrency,
+                    is_resumed=operation.id == except_operation,
+                )
+                if operation.id == except_operation:
+                    self.facts.purged = await PurgeJournal(operation).total()
+            except S3GCError as error:
+                # What is purged is in the vault, and no deletion depends on it; only further purges must wait.
+                self.has_open_purge = True
+                self.facts.errors.append(f"the purge of operation {operation.id} stays open: {error.message}")
 
     async def _preflight_store(self) -> None:
         if not self.executing:
             return
-        if self.config.versions is Versions.PURGE:
-            raise ConfigurationError("versions: Purge is not in this version of s3gc; use versions: Marker")
         self.capabilities = await probe(self.bucket)
         self.method = choose_method(self.capabilities, self.config)
+        check_purge(self.capabilities, self.config)
 
     async def _list(self) -> Inventory:
         with self._phase("Listing"):
@@ -356,6 +380,7 @@ class _Cycle:
         self.facts.seconds.update(swept.seconds)
         if self.executing:
             await self._check(operation)
+            await self._purge(context)
         return await self._finish(operation, lock, Outcome.SUCCEEDED)
 
     async def _check(self, operation: Operation) -> None:
@@ -381,11 +406,35 @@ class _Cycle:
                 await operation.write_manifest()
                 await operation.update(journal="closed")
 
+    async def _purge(self, context: SweepContext) -> None:
+        """Free what earlier cycles hid, if the policy says so and nothing about this cycle is in doubt."""
+        facts = self.facts
+        is_wanted = self.config.versions is Versions.PURGE
+        is_versioned = self.capabilities is not None and self.capabilities.versioning.status == "Enabled"
+        is_in_doubt = (
+            not facts.checked.verified
+            or facts.swept.stopped
+            or facts.healed.failed
+            or self.stop.is_set()
+            or self.has_open_purge
+        )
+        if is_wanted and is_versioned and not is_in_doubt:
+            self.tell(Progress("Purging"))
+            with self._phase("Purging"):
+                try:
+                    await purge_earlier(context, referenced=facts.healed.late, result=facts.purge)
+                except S3GCError as error:
+                    facts.purge.errors.append(f"the purge ended early: {error.message}")
+                except Exception as error:  # noqa: BLE001  the sweep's result must not be lost with it
+                    facts.purge.errors.append(f"the purge ended early: {type(error).__name__}: {error}")
+        if (await context.operation.record()).extra.get("purge"):
+            facts.purged = await PurgeJournal(context.operation).total()
+
     # --- the end
 
     async def _finish(self, operation: Operation, lock: ScopeLock, outcome: Outcome) -> GCResult:
         swept, checked = self.facts.swept, self.facts.checked
-        errors = [*self.facts.errors, *swept.errors, *checked.errors]
+        errors = [*self.facts.errors, *swept.errors, *checked.errors, *self.facts.purge.errors]
         if swept.stopped and not swept.errors:
             errors.append(f"the sweep ended early: {swept.stopped}; the next cycle carries on")
         if outcome is Outcome.SUCCEEDED and (errors or checked.late or swept.stopped):
@@ -402,7 +451,9 @@ class _Cycle:
         if self.executing:
             catalog = await open_catalog(self.catalog_path)
             try:
-                await index_operation(catalog, operation)
+                await close_purges(operation)
+                for changed in (operation.id, *sorted(self.facts.purge.operations)):
+                    await index_operation(catalog, self.vault.operation(changed))
                 await self._expire(lock, operation, catalog)
             finally:
                 await catalog.close()

@@ -22,6 +22,10 @@ from s3gc.references.types import ColumnSpec, PrefixReference, Source, SourcePre
 __all__ = ["Explanation", "KeyFacts", "NamedBy", "PastOperation", "explain", "references_to"]
 
 
+#: What an operation did to an object that is not there any more, and that it can undo.
+_TAKEN = ("deleted", "restored", "purged")
+
+
 @dataclass(frozen=True, slots=True)
 class NamedBy:
     """One column that names the key, and a value that does; `prefix` when that names only what is above it."""
@@ -273,7 +277,12 @@ def _sentence(
     facts: KeyFacts, references: Sequence[NamedBy], reasons: Sequence[str], age_days: float | None
 ) -> str:
     if not facts.exists:
-        past = next((item for item in facts.history if item.action in ("deleted", "restored")), None)
+        past = next((item for item in facts.history if item.action in _TAKEN), None)
+        if past is not None and past.action == "purged":
+            return (
+                f"there is no such object: operation {past.operation_id} deleted it, and its version was purged since. "
+                "The vault has the only copy, and it can be restored"
+            )
         if past is not None:
             return (
                 f"there is no such object: operation {past.operation_id} deleted it, and it can be restored"

@@ -61,6 +61,7 @@ _PHASES = {
     "Verifying": "Verifying",
     "Deleting": "Deleting",
     "Checking": "Checking",
+    "Purging": "Purging",
     "Finishing": "Finishing",
 }
 
@@ -134,9 +135,9 @@ def _figures(result: GCResult, summary: Summary) -> Iterator[tuple[str, str, str
             text.count(result.deleted_count),
             f"of {text.plural(result.verified_orphans, 'verified orphan')}",
         )
-        freed = "behind delete markers" if result.deleted_count and not result.reclaimed_bytes else "freed"
-        size = result.reclaimed_bytes or result.backed_up_bytes
-        yield "Size", text.bytes_text(size), freed
+        size = result.reclaimed_bytes - result.purged_bytes
+        freed = "behind delete markers" if result.deleted_count and not size else "freed"
+        yield "Size", text.bytes_text(size or result.backed_up_bytes), freed
         yield (
             "Backed up",
             text.count(result.backed_up_count),
@@ -149,6 +150,9 @@ def _figures(result: GCResult, summary: Summary) -> Iterator[tuple[str, str, str
             text.bytes_text(result.reclaimable_bytes),
             f"of {text.bytes_text(result.total_bytes)} in scope",
         )
+    if result.purged_count:
+        versions = text.plural(result.purged_count, "version")
+        yield "Purged", text.bytes_text(result.purged_bytes), f"freed: {versions} that earlier cycles hid"
     if summary.objects:
         yield (
             "Saves a month",

@@ -18,7 +18,9 @@ __all__ = ["SHORT_BYTES", "result_line", "short_restore", "short_result"]
 SHORT_BYTES = 4096
 _ERRORS = 3
 _ERROR_CHARACTERS = 200
-_LEFT_OUT = {"coverage", "guards", "errors", "requests", "skipped", "phase_seconds", "late_reference_keys"}
+_LEFT_OUT = {
+    "coverage", "guards", "errors", "requests", "skipped", "purge_kept", "phase_seconds", "late_reference_keys",
+}  # fmt: skip
 
 
 def result_line(result: GCResult) -> str:

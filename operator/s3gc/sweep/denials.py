@@ -26,9 +26,13 @@ _MAX_FOLDERS = 10_000
 
 
 class Denials:
-    """What was denied in one sweep. `prefixes` are the scope's: giving up all of them ends the sweep."""
+    """What was denied in one sweep. `prefixes` are the scope's: giving up all of them ends the sweep. `doing` says in
+    its error what was tried."""
 
-    def __init__(self, prefixes: Sequence[str], *, give_up_after: int = GIVE_UP_AFTER) -> None:
+    def __init__(
+        self, prefixes: Sequence[str], *, give_up_after: int = GIVE_UP_AFTER, doing: str = "deleted"
+    ) -> None:
+        self._doing = doing
         self._prefixes = tuple(prefixes) or ("",)
         self._give_up_after = give_up_after
         # Both by folder ("" is the bucket), since the last success in it: denials outside of given up folders in it,
@@ -90,8 +94,8 @@ class Denials:
         return AccessDeniedError(
             f"{action} was denied for every object that was tried ({self._denied}"
             + (f", in {where}" if where else "")
-            + f"), so nothing was deleted and the sweep ended early. Allow {action} to these credentials, or leave "
-            f"these objects out with excludePrefixes. The last answer: {self._last.message}",
+            + f"), so nothing was {self._doing}. Allow {action} to these credentials, or leave these objects out with "
+            f"excludePrefixes. The last answer: {self._last.message}",
             details={**self._last.details, "denied": self._denied},
         )
 

@@ -30,7 +30,7 @@ from s3gc.vault.operations import Operation
 from s3gc.vault.records import AuditRecord, BackupEntry, PlannedObject
 from s3gc.vault.vault import Scope, Vault
 
-__all__ = ["SweepContext", "SweepResult", "sweep"]
+__all__ = ["SweepContext", "SweepResult", "sweep", "why_stop"]
 
 #: A group is at most this large: its entries are in memory, and a stop waits for its end.
 MAX_GROUP = 50_000
@@ -87,7 +87,7 @@ async def sweep(
     denials = Denials(context.config.effective_prefixes)
     number = await context.operation.next_group()
     async for group in _regrouped(plan, size):
-        if reason := await _why_stop(context):
+        if reason := await why_stop(context):
             result.stopped = reason
             return
         began = time.monotonic()
@@ -113,7 +113,8 @@ async def sweep(
         result.errors.append(denied.message)
 
 
-async def _why_stop(context: SweepContext) -> str:
+async def why_stop(context: SweepContext) -> str:
+    """Why nothing more may be begun, empty while it may. Raises LockedError when the lock is lost."""
     await context.lock.check()
     if context.stop.is_set():
         return "stopped"

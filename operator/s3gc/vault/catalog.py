@@ -131,7 +131,7 @@ async def index_operation(db: aiosqlite.Connection, operation: Operation) -> Non
                 rows.append(_object_row(entry, outcome.action, restored))
                 objects, size = objects + 1, size + entry.size
                 packed += sum(part.length for part in entry.parts)
-                deleted += outcome.action == "deleted"
+                deleted += outcome.action in ("deleted", "purged")
                 if len(rows) >= _BATCH:
                     await _write_objects(db, rows)
                     rows = []

@@ -23,9 +23,11 @@ __all__ = [
     "audit_to_json",
     "decode_audit",
     "decode_journal",
+    "decode_sealed",
     "dump_line",
     "encode_audit",
     "encode_journal",
+    "encode_sealed",
     "entry_from_json",
     "entry_to_json",
 ]
@@ -90,12 +92,7 @@ def entry_from_json(value: Mapping[str, Any]) -> BackupEntry:
 
 def encode_journal(operation_id: str, group: int, entries: Sequence[BackupEntry]) -> bytes:
     """The whole file of one group's intent, trailer included."""
-    body = b"".join(dump_line(entry_to_json(entry)) for entry in entries)
-    digest = hashlib.sha256(body).hexdigest()
-    trailer = {
-        "trailer": {"operation_id": operation_id, "group": group, "count": len(entries), "sha256": digest}
-    }
-    return body + dump_line(trailer)
+    return encode_sealed(operation_id, group, [entry_to_json(entry) for entry in entries])
 
 
 def decode_journal(data: bytes, path: str, where: str) -> list[BackupEntry]:
@@ -103,6 +100,24 @@ def decode_journal(data: bytes, path: str, where: str) -> list[BackupEntry]:
 
     Raises VaultCorruptedError naming the path when the file was cut off or changed.
     """
+    try:
+        return [entry_from_json(value) for value in decode_sealed(data)]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _corrupted(where, path, str(error)) from None
+
+
+def encode_sealed(operation_id: str, group: int, values: Sequence[Mapping[str, Any]]) -> bytes:
+    """Lines of JSON and the trailer that proves them."""
+    body = b"".join(dump_line(value) for value in values)
+    digest = hashlib.sha256(body).hexdigest()
+    trailer = {
+        "trailer": {"operation_id": operation_id, "group": group, "count": len(values), "sha256": digest}
+    }
+    return body + dump_line(trailer)
+
+
+def decode_sealed(data: bytes) -> list[Any]:
+    """The reverse of `encode_sealed`; ValueError says what is wrong with a file that was cut off or changed."""
     body, newline, last = data.removesuffix(b"\n").rpartition(b"\n")
     body += newline
     try:
@@ -110,18 +125,16 @@ def decode_journal(data: bytes, path: str, where: str) -> list[BackupEntry]:
         count, digest = int(trailer["count"]), str(trailer["sha256"])
     except (ValueError, KeyError, TypeError):
         lines = data.count(b"\n")
-        raise _corrupted(
-            where, path, f"it ends without its trailer, after {lines} whole lines: it was cut off"
-        ) from None
+        raise ValueError(f"it ends without its trailer, after {lines} whole lines: it was cut off") from None
     if hashlib.sha256(body).hexdigest() != digest:
-        raise _corrupted(where, path, "its SHA-256 is not the one in its trailer: bytes in it changed")
+        raise ValueError("its SHA-256 is not the one in its trailer: bytes in it changed")
     try:
-        entries = [entry_from_json(json.loads(line)) for line in body.split(b"\n") if line]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _corrupted(where, path, f"a line of it is not an entry ({error})") from None
-    if len(entries) != count:
-        raise _corrupted(where, path, f"its trailer counts {count} entries, it has {len(entries)}")
-    return entries
+        values = [json.loads(line) for line in body.split(b"\n") if line]
+    except ValueError as error:
+        raise ValueError(f"a line of it is not an entry ({error})") from None
+    if len(values) != count:
+        raise ValueError(f"its trailer counts {count} entries, it has {len(values)}")
+    return values
 
 
 def _corrupted(where: str, path: str, what: str) -> VaultCorruptedError:

@@ -20,6 +20,8 @@ __all__ = [
     "number_in",
     "operation_path",
     "pack_path",
+    "purge_path",
+    "purged_path",
     "restore_path",
     "scope_path",
 ]
@@ -66,6 +68,16 @@ def pack_path(operation_id: str, number: int) -> str:
 
 def journal_path(operation_id: str, group: int) -> str:
     return operation_path(operation_id, f"journal/{group:06d}.jsonl")
+
+
+def purge_path(operation_id: str, number: int) -> str:
+    """What an operation was about to purge, one file a batch."""
+    return operation_path(operation_id, f"purge/{number:06d}.jsonl")
+
+
+def purged_path(operation_id: str, number: int) -> str:
+    """What became of that batch."""
+    return operation_path(operation_id, f"purged/{number:06d}.jsonl")
 
 
 def audit_path(operation_id: str, group: int) -> str:

@@ -9,20 +9,22 @@ from typing import Any
 import pytest
 from tests.library.cycle.world import World
 from tests.library.sweep.users import Act, temporary_user
-from tests.testbed.services import Postgres, S3Server
+from tests.testbed.services import Postgres, S3Server, make_bucket
 
 NewWorld = Callable[..., Awaitable[World]]
 
 
 @pytest.fixture
 def new_world(postgres: Postgres, credentials: Callable[[S3Server], None], tmp_path: Path) -> NewWorld:
-    """``await new_world(server, versioning=True)``: a world whose credentials are the store's own."""
+    """``await new_world(server, versioning=True, lock=False)``: a world whose credentials are the store's own."""
 
-    async def make(server: S3Server, *, versioning: bool = True) -> World:
+    async def make(server: S3Server, *, versioning: bool = True, lock: bool = False) -> World:
         credentials(server)
-        return await World(
-            server, await postgres.fresh_database(), tmp_path / "vault", versioning=versioning
-        ).begin()
+        world = World(server, await postgres.fresh_database(), tmp_path / "vault", versioning=versioning)
+        await world.begin()
+        if lock:
+            world.bucket = make_bucket(server, lock=True)
+        return world
 
     return make
 
