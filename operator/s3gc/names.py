@@ -83,7 +83,9 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("unreferenced_days", "unreferencedDays", "how long an object must have been unreferenced"),
     Setting("approval", "approval", "`automatic`, or `manual`: every plan waits for a person"),
     Setting("limits", "limits", "the guards' numbers", "json"),
-    Setting("versions", "versions", "`marker`, or `purge`: also the noncurrent version, once it is proven"),
+    Setting(
+        "versions", "versions", "`marker`, or `purge`: a later cycle frees what markers hide (safety.md)"
+    ),
     Setting("deletion", "deletion", "`condition`: `required`, or `best_effort`", "condition"),
     Setting("restore_hold_days", "restoreHoldDays", "how long a restored key counts as referenced"),
     Setting("vault_path", "vault.s3 or vault.persistentVolumeClaim", "a folder, or `s3://bucket/prefix`"),
