@@ -115,6 +115,7 @@ class _Cycle:
         self.verifier: Verifier = Verifier([])
         self.stop = asyncio.Event()
         self.has_open_purge = False
+        self.refusal: RefusedError | None = None  # raised once what earlier cycles deleted is healed
         if config.work_dir is not None:
             Path(config.work_dir).mkdir(parents=True, exist_ok=True)
         self.work = Path(tempfile.mkdtemp(prefix="s3gc-cycle-", dir=config.work_dir))
@@ -144,6 +145,8 @@ class _Cycle:
             columns = await self._read()
             joined = await self._join(inventory, columns)
             await self._heal(columns)
+            if self.refusal is not None:
+                raise self.refusal
             plan = await self._plan(operation, joined, resumed=resumed)
             await self._guard(operation, joined, plan, approved=approved, resumed=resumed)
             if ended := self._ends_before_sweep(plan, approved=approved):
@@ -212,7 +215,15 @@ class _Cycle:
         if not self.executing:
             return
         self.capabilities = await probe(self.bucket)
-        self.method = choose_method(self.capabilities, self.config)
+        try:
+            self.method = choose_method(self.capabilities, self.config)
+        except RefusedError as refusal:
+            # A bucket that cannot be swept any more (versioning was suspended) may still need what was taken from it.
+            records = await self.vault.operations(scope_id=self.scope.id)
+            if all(record.journal == "none" for record in records):
+                raise
+            self.refusal = refusal
+            return
         check_purge(self.capabilities, self.config)
 
     async def _list(self) -> Inventory:

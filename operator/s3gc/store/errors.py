@@ -57,6 +57,7 @@ _BAD_CREDENTIALS = {
     "ExpiredToken": "the session token has expired",
     "TokenRefreshRequired": "the session token has expired",
     "InvalidToken": "the session token is not valid",
+    "InvalidTokenId": "the session token is not valid",
     "InvalidClientTokenId": "the access key id is not known there",
     "XAdminUserNotFound": "the access key id is not known there",
 }

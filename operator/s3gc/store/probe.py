@@ -8,8 +8,8 @@ times at once, over as many connections, because the nodes behind one load balan
 versions.
 
 All objects lie under `.s3gc/probe/<random>/`, which no scope ever includes; nobody else can know their keys.
-They are removed by exact key and version. Where the bucket locks new objects by default nothing is written:
-it could not be removed again. The result is valid for one run.
+They are removed by exact key and version. Where the bucket locks new objects by default they could not be:
+there one object that stays is asked instead (`probe_locked`). The result is valid for one run.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import Literal
 from s3gc.config import RESERVED_PREFIX
 from s3gc.exceptions import AccessDeniedError, StoreError
 from s3gc.store.bucket import Bucket
+from s3gc.store.probe_locked import probe_locked
 from s3gc.store.settings import LockConfiguration, VersioningState
 
 __all__ = ["Capabilities", "Honesty", "probe"]
@@ -147,9 +148,17 @@ class _Probe:
         except StoreError:
             return True
 
-    async def remove_version(self) -> bool:
+    async def remove_version(self, *, is_versioned: bool) -> bool:
+        """Delete an object of our own, and where that leaves a marker, remove it.
+
+        Raises AccessDeniedError where the right to delete, or to see what lies below a marker, is missing: without
+        either nothing can be deleted safely, so that is said before anything is.
+        """
         key, _ = await self.put("version")
         marker = await self.bucket.delete(key)
+        if not is_versioned:
+            return False
+        await self.bucket.versions(key)
         hidden = not await self.is_there(key)
         if not hidden or marker.version_id is None:
             self.notes.append(
@@ -207,19 +216,18 @@ async def probe(
     versioning = versioning or await bucket.versioning()
     lock = lock or await bucket.lock_configuration()
     if lock.default_mode is not None:
-        return Capabilities(
-            versioning, lock,
-            notes=(f"Not probed: new objects are locked by default ({lock.default_mode}, {lock.default_days} days).",),
-        )  # fmt: skip
+        notes: list[str] = []
+        honesty, can_remove = await probe_locked(bucket, notes, max(1, repeats))
+        return Capabilities(versioning, lock, honesty, remove_version=can_remove, notes=tuple(notes))
     run = _Probe(bucket, max(1, repeats))
     try:
+        remove_version = await run.remove_version(is_versioned=versioning.status == "Enabled")
         aliases = await run.aliases()
         delete_if_match = await run.ask("If-Match on DELETE", run.delete_if_match())
         create_only_put = await run.ask("If-None-Match on PUT", run.create_only_put())
         create_only_complete = await run.ask(
             "If-None-Match on multipart completion", run.create_only_complete()
         )
-        remove_version = versioning.status == "Enabled" and await run.remove_version()
     finally:
         await run.clean_up(is_versioned=versioning.status != "Off")
     return Capabilities(

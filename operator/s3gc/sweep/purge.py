@@ -19,15 +19,10 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from s3gc.backup.budget import Budget
-from s3gc.backup.fetching import why_locked
-from s3gc.backup.reading import read_object
 from s3gc.config import RESERVED_PREFIX, GCMode, S3GCConfig, Versions
 from s3gc.exceptions import (
     AccessDeniedError,
@@ -39,6 +34,7 @@ from s3gc.exceptions import (
 from s3gc.results import Progress
 from s3gc.store.probe import Capabilities
 from s3gc.sweep.denials import Denials
+from s3gc.sweep.purge_proof import Proof, PurgeResult
 from s3gc.sweep.purge_records import record_outcomes, tidy_markers
 from s3gc.sweep.purge_version import kept, purge_version
 from s3gc.sweep.sweep import SweepContext, why_stop
@@ -52,27 +48,12 @@ __all__ = ["PurgeResult", "check_purge", "purge_earlier"]
 
 #: Versions a batch: each costs a few requests, and a stop waits for the batch's end.
 BATCH = 500
-#: Original bytes of backups in memory at once while they are proven.
-_IN_FLIGHT = 32 * 1024 * 1024
 #: Reasons that no later cycle will find otherwise; any other keeps the operation on the list.
 _FINAL = frozenset(
     {"gone", "back in view", "uploaded again", "another marker", "another version below", "no marker"}
 )
 #: So many versions one after another that fail for no reason of their own: then it is not the versions.
 _FAILURES_IN_A_ROW = 20
-_ERRORS = 10
-
-
-@dataclass(slots=True)
-class PurgeResult:
-    """`kept` counts versions of earlier operations that were not purged, by reason. What was purged is counted from
-    the journal (`PurgeJournal.total`), never from here. `operations` are those whose objects were concerned."""
-
-    purged: int = 0
-    kept: Counter[str] = field(default_factory=Counter)
-    errors: list[str] = field(default_factory=list)
-    stopped: str = ""
-    operations: set[str] = field(default_factory=set)
 
 
 def check_purge(capabilities: Capabilities, config: S3GCConfig) -> None:
@@ -110,7 +91,7 @@ async def purge_earlier(context: SweepContext, *, referenced: Collection[str], r
         if await operation.is_held():
             result.kept["operation on hold"] += 1
             continue
-        await run.operation(operation, record)
+        await run.operation(operation)
         if result.stopped:
             return
     if denied := run.denials.hopeless(at_end=True):
@@ -140,19 +121,16 @@ class _Run:
         self.denials = Denials(context.config.effective_prefixes, doing="purged")
         self.failures = 0
         self.number = 0
-        self.has_locks = False
-        self.locked_by_default: timedelta | None = None
 
     async def begin(self) -> None:
         self.number = max(await self.journal.numbers(), default=0)
-        lock = await self.bucket.lock_configuration()
-        self.has_locks = lock.enabled
-        if lock.default_mode and lock.default_days:
-            self.locked_by_default = timedelta(days=lock.default_days)
+        self.proof = await Proof.begin(
+            self.bucket, self.vault, self.result, concurrency=self.context.config.concurrency
+        )
 
     # --- one operation
 
-    async def operation(self, operation: Operation, record: OperationRecord) -> None:
+    async def operation(self, operation: Operation) -> None:
         retry, before = False, self.result.purged
         try:
             async with aclosing(_batches(operation)) as batches:
@@ -162,7 +140,7 @@ class _Run:
                         return
                     retry = await self._batch(operation, batch) or retry
         except VaultCorruptedError as error:  # what could be read was read; the rest must not be purged
-            self._error(error.message)
+            self.result.error(error.message)
             retry = True
         finally:
             if self.result.purged > before:
@@ -182,7 +160,7 @@ class _Run:
             for (entry, outcome), is_held in zip(batch, held, strict=True)
             if (marker := self._chosen(entry, outcome, is_held=is_held))
         ]
-        if chosen := await self._proven(chosen):
+        if chosen := await self.proof.of(chosen):
             await self._purge(operation, chosen)
         return any(reason not in _FINAL for reason in self.result.kept - before)
 
@@ -211,50 +189,6 @@ class _Run:
             return None
         return outcome.marker_version_id
 
-    # --- the vault's proof, and the locks
-
-    async def _proven(self, chosen: Sequence[tuple[BackupEntry, str]]) -> list[tuple[BackupEntry, str]]:
-        budget = Budget(_IN_FLIGHT)
-        at_once = asyncio.Semaphore(self.context.config.concurrency)
-        now = await self.bucket.server_time()
-
-        async def prove(entry: BackupEntry) -> bool:
-            cost = min(entry.size, _IN_FLIGHT)
-            async with at_once:
-                await budget.take(cost)
-                try:
-                    async with aclosing(read_object(self.vault, entry)) as content:
-                        async for _ in content:
-                            pass  # raises unless every byte is what was backed up
-                    return not self.has_locks or await self._is_free(entry, now)
-                except VaultCorruptedError as error:
-                    self.result.kept["backup damaged"] += 1
-                    self._error(f"{error.message}. Its noncurrent version in the bucket was kept")
-                    return False
-                finally:
-                    budget.give(cost)
-
-        proven = await asyncio.gather(*(prove(entry) for entry, _ in chosen), return_exceptions=True)
-        for outcome in proven:
-            if isinstance(outcome, BaseException):
-                raise outcome
-        return [pair for pair, is_proven in zip(chosen, proven, strict=True) if is_proven]
-
-    async def _is_free(self, entry: BackupEntry, now: datetime) -> bool:
-        """Whether no lock is seen on it. What HEAD does not show the store itself refuses: nothing bypasses a lock."""
-        try:
-            head = await self.bucket.head(entry.key, version_id=entry.version_id or "null")
-        except (AccessDeniedError, StoreError) as error:
-            self.result.kept["failed"] += 1
-            self._error(
-                f"it is not known whether {entry.key!r} is locked, so it is not purged: {error.message}"
-            )
-            return False
-        if head is not None and why_locked(head, now=now, locked_by_default=self.locked_by_default):
-            self.result.kept["locked"] += 1
-            return False
-        return True
-
     # --- the purge
 
     async def _purge(self, operation: Operation, chosen: Sequence[tuple[BackupEntry, str]]) -> None:
@@ -281,7 +215,7 @@ class _Run:
             else:
                 self.result.kept[outcome.reason] += 1
                 if outcome.state == "restored":
-                    self._error(
+                    self.result.error(
                         f"{outcome.intent.key!r}: {outcome.reason}; it was brought back from the vault"
                     )
         self.context.progress(Progress("Purging", deleted=self.result.purged))
@@ -320,7 +254,7 @@ class _Run:
             )
         if self.failures >= _FAILURES_IN_A_ROW:
             self.result.stopped = "the store keeps failing"
-            self._error(
+            self.result.error(
                 f"{self.failures} versions one after another could not be purged; the next cycle carries on"
             )
         return known
@@ -334,10 +268,6 @@ class _Run:
         elif outcome.reason == "denied":
             error = AccessDeniedError(outcome.detail, details={"action": "s3:DeleteObjectVersion"})
             self.denials.denied(outcome.intent.key, error)
-
-    def _error(self, message: str) -> None:
-        if len(self.result.errors) < _ERRORS:
-            self.result.errors.append(message)
 
 
 def _intent(operation: Operation, entry: BackupEntry, marker: str) -> PurgeIntent:

@@ -50,6 +50,7 @@ class SweepResult:
     skipped: Counter[str] = field(default_factory=Counter)
     errors: list[str] = field(default_factory=list)
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    first_denied: str = ""  # what the store said
     stopped: str = ""  # why the sweep ended before the plan did; empty: it did not
 
 
@@ -111,6 +112,10 @@ async def sweep(
     if denied := denials.hopeless(at_end=True):
         result.stopped = "denied"
         result.errors.append(denied.message)
+    elif total and result.skipped["denied"] == total:
+        # A right to read is missing: without a backup nothing was tried, and a success would hide it.
+        result.stopped = "denied"
+        result.errors.append(f"every object of the plan was kept, the first because {result.first_denied}")
 
 
 async def why_stop(context: SweepContext) -> str:
@@ -300,6 +305,8 @@ def _keep(
     detail: str = "",
 ) -> None:
     result.skipped[reason] += 1
+    if reason == "denied":
+        result.first_denied = result.first_denied or detail
     audit.append(_record(context, item, "kept", reason, detail))
 
 

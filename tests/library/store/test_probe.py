@@ -41,21 +41,26 @@ async def test_each_server_is_seen_for_what_it_does_and_nothing_is_left(
     assert everything_in(s3_client(s3), bucket.name) == []
 
 
-async def test_nothing_is_written_where_new_objects_are_locked_by_default(
+async def test_where_new_objects_are_locked_by_default_one_object_is_asked_and_stays(
     s3: S3Server, open_bucket: OpenBucket, s3_client: Callable[[S3Server], S3Client]
 ) -> None:
     bucket = await open_bucket(s3, lock=True)
-    s3_client(s3).put_object_lock_configuration(
+    client = s3_client(s3)
+    client.put_object_lock_configuration(
         Bucket=bucket.name,
         ObjectLockConfiguration={
             "ObjectLockEnabled": "Enabled",
             "Rule": {"DefaultRetention": {"Mode": "GOVERNANCE", "Days": 1}},
         },
     )
-    seen = await probe(bucket)
-    assert (seen.delete_if_match, seen.create_only_put, seen.remove_version) == ("unknown", "unknown", False)
-    assert "locked by default" in seen.notes[0]
-    assert bucket.requests["PutObject"] == 0
+    for _ in range(3):
+        seen = await probe(bucket)
+        assert seen.lock.default_days == 1
+        assert seen.delete_if_match == ("ignored" if s3.name == "minio" else "honoured")
+        assert seen.remove_version
+        left = client.list_object_versions(Bucket=bucket.name)
+        assert [item["Key"] for item in left["Versions"]] == [".s3gc/probe/locked"]
+        assert "DeleteMarkers" not in left
 
 
 async def test_a_lock_bucket_without_default_retention_is_probed(

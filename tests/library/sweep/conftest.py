@@ -15,11 +15,17 @@ NewWorld = Callable[..., Awaitable[World]]
 
 
 @pytest.fixture
-def new_world(postgres: Postgres, credentials: Callable[[S3Server], None], tmp_path: Path) -> NewWorld:
+def new_world(
+    postgres: Postgres,
+    credentials: Callable[[S3Server], None],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> NewWorld:
     """``await new_world(server, versioning=True, lock=False)``: a world whose credentials are the store's own."""
 
     async def make(server: S3Server, *, versioning: bool = True, lock: bool = False) -> World:
         credentials(server)
+        monkeypatch.delenv("AWS_SESSION_TOKEN", raising=False)  # of a user that an earlier world was for
         world = World(server, await postgres.fresh_database(), tmp_path / "vault", versioning=versioning)
         await world.begin()
         if lock:

@@ -138,3 +138,16 @@ async def test_suspended_between_two_cycles_a_restore_brings_all_back(
     back = await restore(world, first.operation_id)
     assert (back.restored_count, back.failed_count) == (12, 0), back.failed_keys
     assert world.present() == BODIES
+
+
+async def test_in_a_bucket_that_was_suspended_since_what_has_come_to_be_referenced_is_healed_before_the_refusal(
+    s3: S3Server, new_world: NewWorld
+) -> None:
+    world = await _begin(await new_world(s3))
+    first = await world.run()
+    assert first.deleted_count == 12
+    set_versioning(world, "Suspended")
+    await world.reference([KEYS[20]])
+    with pytest.raises(RefusedError, match="Suspended"):
+        await world.run()
+    assert world.present() == {key: BODIES[key] for key in [*KEYS[:12], KEYS[20]]}
