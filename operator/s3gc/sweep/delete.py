@@ -33,6 +33,7 @@ from s3gc.store.types import DeleteAnswer, ObjectVersion
 from s3gc.vault.records import BackupEntry
 
 __all__ = [
+    "FREED",
     "Deleted",
     "Deletion",
     "Denied",
@@ -46,6 +47,10 @@ __all__ = [
 
 #: How stores name the version of a bucket that has none: not at all, or "null".
 _NO_VERSION = (None, "", "null")
+
+
+#: The audit's detail of a deletion that left no version: what a cut-off run reclaimed is told from it.
+FREED = "no version of it is left"
 
 
 class Method(StrEnum):

@@ -109,7 +109,9 @@ async def _correct_result(operation: Operation, journal: PurgeJournal) -> None:
             outcome=Outcome.PARTIALLY_FAILED,
             started_at=record.started_at,
             completed_at=datetime.now(UTC),
-            deleted_count=counts.get("deleted", 0),
+            deleted_count=counts.deleted,
+            skipped_count=sum(counts.kept.values()),
+            skipped=dict(counts.kept),
             errors=[
                 "the run was cut off while it purged; a later one looked what became of it and closed it"
             ],

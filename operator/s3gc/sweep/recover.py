@@ -8,7 +8,9 @@ then the ordinary check of `sweep.check` does the rest. Doing all this twice cha
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from s3gc.backup.bringing import is_recorded_version
@@ -16,7 +18,7 @@ from s3gc.exceptions import RefusedError
 from s3gc.results import GCResult, Outcome
 from s3gc.store.bucket import Bucket, VersioningStatus
 from s3gc.sweep.check import CheckResult, check_operation
-from s3gc.sweep.delete import hidden_by_marker
+from s3gc.sweep.delete import FREED, hidden_by_marker
 from s3gc.sweep.verify import Verifier
 from s3gc.vault.operations import Operation
 from s3gc.vault.records import AuditRecord
@@ -116,8 +118,12 @@ async def close_operation(
                 outcome=Outcome.PARTIALLY_FAILED,
                 started_at=record.started_at,
                 completed_at=datetime.now(UTC),
-                deleted_count=counts.get("deleted", 0),
+                verified_orphans=result.checked,
+                deleted_count=counts.deleted,
                 backed_up_count=result.checked,
+                skipped_count=sum(counts.kept.values()),
+                skipped=dict(counts.kept),
+                reclaimed_bytes=max(counts.freed_bytes - result.rewritten_bytes, 0),
                 late_references=len(result.restored),
                 late_reference_keys=result.restored[:100],
                 errors=["the run was cut off; a later one checked and closed it"],
@@ -130,9 +136,21 @@ async def close_operation(
     return result
 
 
-async def count_audit(operation: Operation) -> dict[str, int]:
-    """How many audit records of each action the operation has."""
-    counts: dict[str, int] = {}
+@dataclass(slots=True)
+class AuditCounts:
+    """What the audits of a run that left no result say. A deletion that was cut off from its audit is not in them."""
+
+    deleted: int = 0
+    freed_bytes: int = 0
+    kept: Counter[str] = field(default_factory=Counter)
+
+
+async def count_audit(operation: Operation) -> AuditCounts:
+    counts = AuditCounts()
     async for record in operation.read_audit():
-        counts[record.action] = counts.get(record.action, 0) + 1
+        if record.action == "deleted":
+            counts.deleted += 1
+            counts.freed_bytes += record.size if record.detail == FREED else 0
+        elif record.action == "kept":
+            counts.kept[record.reason] += 1
     return counts

@@ -21,7 +21,7 @@ from s3gc.exceptions import AccessDeniedError, RefusedError, S3GCError
 from s3gc.results import Progress
 from s3gc.store.bucket import Bucket
 from s3gc.store.probe import Capabilities
-from s3gc.sweep.delete import Deleted, Denied, Kept, Method, Unversioned, delete_object
+from s3gc.sweep.delete import FREED, Deleted, Denied, Kept, Method, Unversioned, delete_object
 from s3gc.sweep.denials import Denials
 from s3gc.sweep.undo import undo_unversioned
 from s3gc.sweep.verify import Verifier
@@ -224,7 +224,12 @@ async def _delete_all(
                 denials.deleted(entry.key)
                 audit.append(
                     _record(
-                        context, entry, "deleted", "unreferenced", marker_version_id=outcome.marker_version_id
+                        context,
+                        entry,
+                        "deleted",
+                        "unreferenced",
+                        FREED if outcome.freed else "",
+                        marker_version_id=outcome.marker_version_id,
                     )
                 )
             elif isinstance(outcome, Kept):
