@@ -45,6 +45,8 @@ __all__ = [
     "hidden_by_marker",
 ]
 
+#: How much older than the group's beginning a marker may be to be taken for ours: clocks within a store differ.
+MARKER_GRACE = timedelta(seconds=60)
 #: How stores name the version of a bucket that has none: not at all, or "null".
 _NO_VERSION = (None, "", "null")
 
@@ -200,10 +202,12 @@ async def _by_marker(
         return Kept("missing" if not versions else "still there", "no delete marker is latest")
     marker, below = hidden
     ours = answer is not None and answer.version_id is not None and marker.version_id == answer.version_id
-    # Some stores answer a second delete with the marker that was there already: that one is not ours. The times of
-    # markers are off by seconds on some; taking a marker of the last minute for ours only means that a restore would
-    # also undo somebody else's deletion of the same, unreferenced version.
-    if marker.last_modified < fence_time - timedelta(seconds=60):
+    # Some stores answer a second delete with the marker that was there already: that one is not ours. Taking a marker
+    # of the last minute for ours only means that a restore would also undo somebody else's deletion of the same,
+    # unreferenced version. versitygw gives a marker the time of the object that it hides, which says nothing about the
+    # deletion; but there a second delete leaves a second marker, and then the version is not directly below.
+    tells_its_time = marker.last_modified.replace(microsecond=0) - entry.last_modified > timedelta(seconds=1)
+    if tells_its_time and marker.last_modified < fence_time - MARKER_GRACE:
         return Kept("missing", "deleted by somebody else before this group")
     if below is not None and is_recorded_version(entry, below):
         return Deleted(marker.version_id if ours else None)
