@@ -13,7 +13,7 @@ from tests.library.cycle.world import World
 from tests.library.sweep.conftest import NewWorld
 from tests.library.sweep.support import During, audit, kinds, restore, set_versioning, versions
 from tests.library.sweep.users import Act, allow, deny
-from tests.testbed.services import S3Server
+from tests.testbed.services import S3Server, make_bucket
 
 from s3gc import create_config, get_metrics, initialize_gc_state, shutdown_gc_state
 from s3gc.config import S3GCConfig
@@ -84,6 +84,25 @@ async def test_what_a_cycle_hid_is_purged_by_a_later_one_and_comes_back_from_the
     metrics = await get_metrics(state["config"], state)
     await shutdown_gc_state(state)
     assert metrics.reclaimed_bytes == SIZE
+
+
+async def test_a_vault_in_s3_proves_its_copies_and_brings_them_back(
+    minio: S3Server, new_world: NewWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    world = await new_world(minio)
+    config = purging(
+        world,
+        vault_path=f"s3://{make_bucket(minio)}/some/vault",
+        vault_endpoint_url=minio.endpoint,
+        vault_path_style=True,
+    )
+    first = await deleted(world, config)
+    second = await world.run(config)
+    assert (second.outcome, second.purged_count, second.reclaimed_bytes) == (Outcome.SUCCEEDED, 6, SIZE)
+    assert kinds(world, ORPHANS[1]) == []
+    assert (await restore(world, first.operation_id, config=config)).restored_count == 6
+    assert world.present() == BODIES
 
 
 async def test_a_reference_that_comes_after_the_purge_is_healed_from_the_vault(

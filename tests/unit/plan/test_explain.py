@@ -105,6 +105,8 @@ def test_without_a_database_everything_is_kept() -> None:
 def test_an_object_that_is_gone_says_which_operation_took_it() -> None:
     facts = KeyFacts("u/a.jpg", False, history=(PastOperation("01HX", "deleted", NOW),))
     assert "operation 01HX deleted it" in explain(facts, [], config=config(), now=NOW).sentence
+    purged = KeyFacts("u/a.jpg", False, history=(PastOperation("01HX", "purged", NOW),))
+    assert "The vault has the only copy" in explain(purged, [], config=config(), now=NOW).sentence
     missing = explain(
         KeyFacts("u/a.jpg", False), [NamedBy("shop", "t.c", "u/a.jpg")], config=config(), now=NOW
     )
