@@ -18,7 +18,7 @@ from s3gc.plan.planfile import PlanSummary
 from s3gc.results import GCResult, GuardReport, Outcome
 from s3gc.sweep.check import CheckResult
 from s3gc.sweep.purge_proof import PurgeResult
-from s3gc.sweep.sweep import SweepResult
+from s3gc.sweep.tally import SweepResult
 from s3gc.sweep.verify import Verifier
 
 __all__ = ["CycleFacts"]

@@ -400,19 +400,24 @@ class _Cycle:
         # Whoever set the deadline ends the process soon after it, as whoever asked to stop does.
         hurried = self.stop.is_set() or self.facts.swept.stopped == "deadline"
         with self._phase("Checking"):
+            # Asked anew: it may have been switched while the sweep ran.
+            versioning = (await self.bucket.versioning()).status
+            covered = await self._uncover(operation, versioning)
             self.facts.checked = await check_operation(
                 self.bucket,
                 self.vault,
                 operation,
                 self.verifier,
-                # Asked anew: it may have been switched while the sweep ran.
-                versioning=(await self.bucket.versioning()).status,
+                versioning=versioning,
                 create_only=self.capabilities.create_only_put if self.capabilities else "unknown",
                 barrier_timeout_seconds=min(timeout, STOPPED_BARRIER_SECONDS) if hurried else timeout,
                 progress=lambda count: self.tell(
                     Progress("Checking", deleted=count, total=self.facts.swept.deleted)
                 ),
             )
+            if covered:
+                self.facts.checked.verified = False  # the journal stays open: recovery looks again
+                self.facts.checked.errors.append(covered)
             if await operation.journal_groups() and self.facts.checked.verified:
                 await operation.write_manifest()
                 await operation.update(journal="closed")
@@ -440,6 +445,16 @@ class _Cycle:
                     facts.purge.errors.append(f"the purge ended early: {type(error).__name__}: {error}")
         if (await context.operation.record()).extra.get("purge"):
             facts.purged = await PurgeJournal(context.operation).total()
+
+    async def _uncover(self, operation: Operation, versioning: VersioningStatus) -> str:
+        """Look below the markers that the sweep could not prove, as recovery would. Returns why that failed, or ""."""
+        if not self.facts.swept.unproven or versioning == "Off":
+            return ""
+        try:
+            await uncover_newer_versions(self.bucket, operation, versioning=versioning)
+        except S3GCError as error:
+            return f"a delete marker may still hide a newer version, and the next cycle looks again: {error.message}"
+        return ""
 
     # --- the end
 

@@ -28,7 +28,7 @@ from s3gc.store.multipart import check_md5
 from s3gc.store.settings import LockConfiguration, VersioningState, VersioningStatus
 from s3gc.store.transport import Transport
 from s3gc.store.types import DeleteAnswer, ObjectHead, ObjectVersion, PutAnswer
-from s3gc.store.versions import list_versions
+from s3gc.store.versions import VersionsPage, list_versions, versions_page
 from s3gc.store.wire import Answer, Body, Request, RetryPolicy, spooled
 
 __all__ = ["Bucket", "Download", "LockConfiguration", "RetryPolicy", "VersioningState", "VersioningStatus"]
@@ -289,6 +289,7 @@ class Bucket:
             answer.status,
             answer.headers.get("x-amz-delete-marker", "").lower() == "true",
             answer.headers.get("x-amz-version-id") or None,
+            answer.attempts > 1,
         )
 
     # --- what belongs to an object or to the bucket
@@ -298,6 +299,14 @@ class Bucket:
         was one.
         """
         return await list_versions(self._transport, key)
+
+    async def versions_page(self, keys: Sequence[str], *, limit: int = 1000) -> VersionsPage:
+        """As many of `keys` (in key order) as one page of versions, from the first of them on, shows whole.
+
+        An offer for neighbouring keys, of which nothing may be concluded about a key that is not in it; see
+        `neighbours.VersionsOfMany`. Raises ListingError, StoreError.
+        """
+        return await versions_page(self._transport, keys, limit)
 
     async def tags(self, key: str, *, version_id: str | None = None) -> tuple[tuple[str, str], ...] | None:
         """The tags, in the store's order; () for none; None where the store has no tags at all."""

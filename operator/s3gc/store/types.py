@@ -59,11 +59,15 @@ class PutAnswer:
 
 @dataclass(frozen=True, slots=True)
 class DeleteAnswer:
-    """What a DELETE was answered. `status` 412 and 404 are answers, not errors; what is left decides, not this."""
+    """What a DELETE was answered. `status` 412 and 404 are answers, not errors; what is left decides, not this.
+
+    `is_repeated`: it was sent more than once, so a 404 or 412 may be about what our own first attempt did.
+    """
 
     status: int
     is_marker: bool
     version_id: str | None
+    is_repeated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

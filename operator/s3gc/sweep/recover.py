@@ -8,8 +8,9 @@ then the ordinary check of `sweep.check` does the rest. Doing all this twice cha
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -17,11 +18,15 @@ from s3gc.backup.bringing import is_recorded_version
 from s3gc.exceptions import RefusedError
 from s3gc.results import GCResult, Outcome
 from s3gc.store.bucket import Bucket, VersioningStatus
+from s3gc.store.keys import key_bytes
+from s3gc.store.neighbours import VersionsOfMany
+from s3gc.store.types import ObjectVersion
 from s3gc.sweep.check import CheckResult, check_operation
-from s3gc.sweep.delete import FREED, hidden_by_marker
+from s3gc.sweep.markers import BATCH, hidden_by_marker
+from s3gc.sweep.outcomes import FREED
 from s3gc.sweep.verify import Verifier
 from s3gc.vault.operations import Operation
-from s3gc.vault.records import AuditRecord
+from s3gc.vault.records import AuditRecord, BackupEntry
 from s3gc.vault.vault import Scope, Vault
 
 __all__ = ["close_operation", "open_operations", "uncover_newer_versions"]
@@ -46,39 +51,56 @@ async def uncover_newer_versions(
     oldest = record.started_at - timedelta(
         minutes=5
     )  # the store's clock against ours: generous, it only looks wider
+    many = VersionsOfMany(bucket)
     removed: list[AuditRecord] = []
     for group in await operation.journal_groups():
-        for entry in await operation.read_journal(group):
-            hidden = hidden_by_marker(await bucket.versions(entry.key))
-            if hidden is None:
-                continue
-            marker, below = hidden
-            if below is None or marker.last_modified < oldest or is_recorded_version(entry, below):
-                continue
-            if marker.version_id == "null" and versioning == "Suspended":
-                raise RefusedError(
-                    f"bucket {bucket.name!r}: a null delete marker hides newer data at key {entry.key!r} since "
-                    f"operation {operation.id} was cut off. It cannot be removed safely while versioning is "
-                    "Suspended: enable versioning, and the next cycle removes it",
-                    details={"guard": "versioning", "bucket": bucket.name, "key": entry.key},
+        entries = sorted(await operation.read_journal(group), key=lambda entry: key_bytes(entry.key))
+        for start in range(0, len(entries), BATCH):
+            batch = entries[start : start + BATCH]
+            shown = await many.of([entry.key for entry in batch])
+            # A page is believed where nothing is to be done; before anything is removed the key is asked for alone.
+            left = [e for e in batch if e.key not in shown or _to_remove(e, shown[e.key], oldest)]
+            alone = await asyncio.gather(*(bucket.versions(entry.key) for entry in left))
+            for entry, versions in zip(left, alone, strict=True):
+                marker = _to_remove(entry, versions, oldest)
+                if marker is None:
+                    continue
+                if marker.version_id == "null" and versioning == "Suspended":
+                    raise RefusedError(
+                        f"bucket {bucket.name!r}: a null delete marker hides newer data at key {entry.key!r} since "
+                        f"operation {operation.id} was cut off. It cannot be removed safely while versioning is "
+                        "Suspended: enable versioning, and the next cycle removes it",
+                        details={"guard": "versioning", "bucket": bucket.name, "key": entry.key},
+                    )
+                await bucket.delete(entry.key, version_id=marker.version_id)
+                removed.append(
+                    AuditRecord(
+                        at=datetime.now(UTC),
+                        operation_id=operation.id,
+                        key=entry.key,
+                        action="removed_marker",
+                        reason="newer version below our marker",
+                        etag=entry.etag,
+                        size=entry.size,
+                        version_id=entry.version_id,
+                        marker_version_id=marker.version_id,
+                    )
                 )
-            await bucket.delete(entry.key, version_id=marker.version_id)
-            removed.append(
-                AuditRecord(
-                    at=datetime.now(UTC),
-                    operation_id=operation.id,
-                    key=entry.key,
-                    action="removed_marker",
-                    reason="newer version below our marker",
-                    etag=entry.etag,
-                    size=entry.size,
-                    version_id=entry.version_id,
-                    marker_version_id=marker.version_id,
-                )
-            )
     if removed:
         await operation.append_audit(await operation.next_group(), removed)
     return len(removed)
+
+
+def _to_remove(
+    entry: BackupEntry, versions: Sequence[ObjectVersion], oldest: datetime
+) -> ObjectVersion | None:
+    """The marker of ours that hides a version which was not planned; None where there is none."""
+    hidden = hidden_by_marker(versions)
+    if hidden is None:
+        return None
+    marker, below = hidden
+    is_as_meant = below is None or is_recorded_version(entry, below)
+    return None if is_as_meant or marker.last_modified < oldest else marker
 
 
 async def close_operation(

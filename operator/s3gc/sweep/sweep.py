@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from s3gc.backup.backup import back_up
@@ -21,13 +20,13 @@ from s3gc.exceptions import AccessDeniedError, RefusedError, S3GCError
 from s3gc.results import Progress
 from s3gc.store.bucket import Bucket
 from s3gc.store.probe import Capabilities
-from s3gc.sweep.delete import FREED, Deleted, Denied, Kept, Method, Unversioned, delete_object
-from s3gc.sweep.denials import Denials
-from s3gc.sweep.undo import undo_unversioned
+from s3gc.sweep.delete import Method
+from s3gc.sweep.deletions import Deletions
+from s3gc.sweep.tally import GroupTally, SweepResult
 from s3gc.sweep.verify import Verifier
 from s3gc.vault.lock import ScopeLock, stop_requested
 from s3gc.vault.operations import Operation
-from s3gc.vault.records import AuditRecord, BackupEntry, PlannedObject
+from s3gc.vault.records import PlannedObject
 from s3gc.vault.vault import Scope, Vault
 
 __all__ = ["SweepContext", "SweepResult", "sweep", "why_stop"]
@@ -36,22 +35,6 @@ __all__ = ["SweepContext", "SweepResult", "sweep", "why_stop"]
 MAX_GROUP = 50_000
 #: Verification may cost this share of a group's time before the next group is made larger.
 VERIFY_SHARE = 0.2
-
-
-@dataclass(slots=True)
-class SweepResult:
-    verified: int = 0
-    deleted: int = 0
-    deleted_bytes: int = 0
-    freed_bytes: int = 0  # of those: what no version is left of (behind a delete marker the bytes stay)
-    backed_up: int = 0
-    backed_up_bytes: int = 0
-    vault_bytes: int = 0
-    skipped: Counter[str] = field(default_factory=Counter)
-    errors: list[str] = field(default_factory=list)
-    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
-    first_denied: str = ""  # what the store said
-    stopped: str = ""  # why the sweep ended before the plan did; empty: it did not
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +68,7 @@ async def sweep(
     Ends early, with `result.stopped` saying why, on a stop request, a deadline, a lost lock or an error.
     """
     size = _Size(context.config.canary_objects)
-    denials = Denials(context.config.effective_prefixes)
+    deletions = Deletions(context.bucket, context.vault, context.config, context.method)
     number = await context.operation.next_group()
     async for group in _regrouped(plan, size):
         if reason := await why_stop(context):
@@ -94,7 +77,7 @@ async def sweep(
         began = time.monotonic()
         verify_before = result.seconds["Verifying"]
         try:
-            await _group(context, number, group, total, result, denials)
+            await _group(context, number, group, total, result, deletions)
         except S3GCError as error:
             result.stopped = "error"
             result.errors.append(error.message)
@@ -109,7 +92,7 @@ async def sweep(
         # A rescan costs the same for one key as for many: grow until verifying is a small share of the time.
         wanted = int(len(group) * max(verify / others / VERIFY_SHARE, 1.0))
         size.now = max(context.config.group_objects, min(MAX_GROUP, wanted))
-    if denied := denials.hopeless(at_end=True):
+    if denied := deletions.denied_everything():
         result.stopped = "denied"
         result.errors.append(denied.message)
     elif total and result.skipped["denied"] == total:
@@ -136,15 +119,15 @@ async def _group(
     group: Sequence[PlannedObject],
     total: int,
     result: SweepResult,
-    denials: Denials,
+    deletions: Deletions,
 ) -> None:
-    audit: list[AuditRecord] = []
+    tally = GroupTally(context.operation.id, result)
     with _timed(result, "Verifying"):
         await context.verifier.fence()
-    swept, locked = _unlocked(group, context)
+    free, locked = _unlocked(group, context)
     for planned, detail in locked:
-        _keep(context, audit, result, planned, "locked", detail)
-    swept = _not_given_up(context, swept, denials, audit, result)
+        tally.keep(planned, "locked", detail)
+    swept = deletions.worth_trying(free, tally)
     try:
         if not swept:
             return
@@ -153,10 +136,10 @@ async def _group(
                 referenced = await context.verifier.referenced([planned.key for planned in swept])
             for planned in swept:
                 if planned.key in referenced:
-                    _keep(context, audit, result, planned, "referenced", referenced[planned.key])
+                    tally.keep(planned, "referenced", referenced[planned.key])
                 else:
                     result.verified += 1
-                    audit.append(_record(context, planned, "would_delete", "unreferenced"))
+                    tally.note(planned, "would_delete", "unreferenced")
             return
         with _timed(result, "BackingUp"):
             backup = await back_up(
@@ -164,7 +147,7 @@ async def _group(
             )
         for planned in swept:
             if planned.key in backup.skipped:
-                _keep(context, audit, result, planned, *backup.skipped[planned.key])
+                tally.keep(planned, *backup.skipped[planned.key])
         entries = backup.entries
         result.backed_up += len(entries)
         result.backed_up_bytes += sum(entry.size for entry in entries.values())
@@ -175,7 +158,7 @@ async def _group(
             fence_time = await context.bucket.server_time()
         for planned in swept:
             if planned.key in referenced:
-                _keep(context, audit, result, planned, "referenced", referenced[planned.key])
+                tally.keep(planned, "referenced", referenced[planned.key])
         going = [entry for key, entry in entries.items() if key not in referenced]
         result.verified += len(going)
         # The lock is asked once more between the slow work and the deletes: who lost it must not delete.
@@ -186,87 +169,11 @@ async def _group(
                 await context.operation.update(journal="open")
             await context.operation.append_journal(number, going)
         with _timed(result, "Deleting"):
-            await _delete_all(context, going, fence_time, audit, result, denials)
+            await deletions.delete(going, fence_time, tally)
         _tell(context, "Deleting", result, total)
     finally:
-        if audit:
-            await context.operation.append_audit(number, audit)
-
-
-async def _delete_all(
-    context: SweepContext,
-    entries: Sequence[BackupEntry],
-    fence_time: datetime,
-    audit: list[AuditRecord],
-    result: SweepResult,
-    denials: Denials,
-) -> None:
-    queue = iter(entries)
-    failures: list[S3GCError] = []
-    destroyed: list[tuple[BackupEntry, str]] = []
-    assert context.method is not None  # noqa: S101  narrowing: audit-only groups never come here
-    method = context.method
-
-    async def worker() -> None:
-        for entry in queue:
-            if failures or destroyed:
-                return
-            try:
-                outcome = await delete_object(context.bucket, entry, method, fence_time=fence_time)
-            except S3GCError as error:
-                failures.append(error)
-                audit.append(_record(context, entry, "failed", "error", error.message))
-                return
-            if isinstance(outcome, Deleted):
-                result.deleted += 1
-                result.deleted_bytes += entry.size
-                result.freed_bytes += entry.size if outcome.freed else 0
-                denials.deleted(entry.key)
-                audit.append(
-                    _record(
-                        context,
-                        entry,
-                        "deleted",
-                        "unreferenced",
-                        FREED if outcome.freed else "",
-                        marker_version_id=outcome.marker_version_id,
-                    )
-                )
-            elif isinstance(outcome, Kept):
-                _keep(context, audit, result, entry, outcome.reason, outcome.detail)
-            elif isinstance(outcome, Denied):
-                denials.denied(entry.key, outcome.error)
-                _keep(context, audit, result, entry, "denied", outcome.error.message)
-            elif isinstance(outcome, Unversioned):
-                destroyed.append((entry, outcome.detail))
-
-    await asyncio.gather(*(worker() for _ in range(min(context.config.concurrency, len(entries) or 1))))
-    if destroyed:
-        raise await undo_unversioned(context.bucket, context.vault, destroyed, audit)
-    if failures:
-        raise failures[0]
-    if denied := denials.hopeless():
-        raise denied
-
-
-def _not_given_up(
-    context: SweepContext,
-    group: Sequence[PlannedObject],
-    denials: Denials,
-    audit: list[AuditRecord],
-    result: SweepResult,
-) -> list[PlannedObject]:
-    """What is worth a backup: not what lies in a folder where nothing may be deleted."""
-    tried: list[PlannedObject] = []
-    for planned in group:
-        folder = denials.folder_given_up(planned.key)
-        if folder is None:
-            tried.append(planned)
-        else:
-            _keep(
-                context, audit, result, planned, "denied", f"every deletion tried under {folder!r} was denied"
-            )
-    return tried
+        if tally.audit:
+            await context.operation.append_audit(number, tally.audit)
 
 
 def _unlocked(
@@ -299,42 +206,6 @@ async def _regrouped(
             yield group
     if pending:
         yield pending
-
-
-def _keep(
-    context: SweepContext,
-    audit: list[AuditRecord],
-    result: SweepResult,
-    item: PlannedObject | BackupEntry,
-    reason: str,
-    detail: str = "",
-) -> None:
-    result.skipped[reason] += 1
-    if reason == "denied":
-        result.first_denied = result.first_denied or detail
-    audit.append(_record(context, item, "kept", reason, detail))
-
-
-def _record(
-    context: SweepContext,
-    item: PlannedObject | BackupEntry,
-    action: str,
-    reason: str,
-    detail: str = "",
-    marker_version_id: str | None = None,
-) -> AuditRecord:
-    return AuditRecord(
-        at=datetime.now(UTC),
-        operation_id=context.operation.id,
-        key=item.key,
-        action=action,
-        reason=reason,
-        detail=detail,
-        etag=item.etag,
-        size=item.size,
-        version_id=item.version_id if isinstance(item, BackupEntry) else None,
-        marker_version_id=marker_version_id,
-    )
 
 
 def _tell(context: SweepContext, phase: str, result: SweepResult, total: int) -> None:
