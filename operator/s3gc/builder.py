@@ -155,10 +155,11 @@ def create_config_from_env(
     Keywords win over variables. `environ` is the process's own unless given. Raises ConfigurationError
     naming the variables that are wrong.
     """
-    values, origins = read_environment(os.environ if environ is None else environ)
+    unreadable: list[str] = []
+    values, origins = read_environment(os.environ if environ is None else environ, unreadable)
     given = {key: value for key, value in {"tables": tables, **settings}.items() if value is not None}
     names = {key: variable for key, variable in origins.items() if key not in given}
-    return _validated({**values, **given}, names={"bucket": "S3GC_BUCKET", **names})
+    return _validated({**values, **given}, names={"bucket": "S3GC_BUCKET", **names}, problems=unreadable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,14 +330,19 @@ with_barrier_timeout_seconds: Callable[[Draft, float], Draft] = _setter("barrier
 with_deadline_seconds: Callable[[Draft, float | None], Draft] = _setter("deadline_seconds")
 
 
-def _validated(values: Mapping[str, object], *, names: dict[str, str] | None = None) -> S3GCConfig:
+def _validated(
+    values: Mapping[str, object], *, names: dict[str, str] | None = None, problems: Sequence[str] = ()
+) -> S3GCConfig:
     """Judge `values` as a whole; None means the default, and no default can be None and something else."""
     given = {key: value for key, value in values.items() if value is not None}
-    problems = [f"{key}: there is no such setting; {_RETIRED[key]}" for key in given if key in _RETIRED]
+    found = [
+        *problems,
+        *(f"{key}: there is no such setting; {_RETIRED[key]}" for key in given if key in _RETIRED),
+    ]
     try:
         config = S3GCConfig.model_validate({key: given[key] for key in given if key not in _RETIRED})
     except ValidationError as error:
-        raise configuration_problems([*list_problems(error, names=names), *problems]) from None
-    if problems:
-        raise configuration_problems(problems)
+        raise configuration_problems([*list_problems(error, names=names), *found]) from None
+    if found:
+        raise configuration_problems(found)
     return config

@@ -24,6 +24,7 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -351,7 +352,7 @@ class S3GCConfig(BaseModel):
     database_url: SecretStr | None = None
     sources: tuple[SourceConfig, ...] = Field(default=(), max_length=64)
     cdc_backend: Annotated[CDCBackend | None, _Spelled] = None
-    cdc_connection_url: SecretStr | None = None
+    cdc_connection_url: SecretStr | None = Field(default=None, validate_default=True)
 
     # --- what may be done
     mode: Annotated[GCMode, _Spelled] = GCMode.DRY_RUN
@@ -365,7 +366,8 @@ class S3GCConfig(BaseModel):
 
     # --- the vault
     vault_path: str = "./s3gc_vault"  # a folder, or s3://bucket/prefix
-    vault_endpoint_url: str | None = None  # for an S3 vault; None: as AWS's environment says
+    # for an S3 vault; None: as AWS's environment says
+    vault_endpoint_url: str | None = Field(default=None, validate_default=True)
     vault_region: str | None = None
     vault_path_style: bool | None = None
     vault_storage_class: str | None = None
@@ -503,40 +505,53 @@ class S3GCConfig(BaseModel):
             ) from None
         return value
 
-    @model_validator(mode="after")
-    def _whole(self) -> Self:
-        errors: list[str] = []
-        if (
-            self.cdc_backend is not None
-            and self.cdc_connection_url is None
-            and self.database_url is None
-            and not self.sources
-        ):
-            errors.append("cdc_backend is set without cdc_connection_url")
-        names = [source.name for source in self.sources]
-        errors.extend(
-            f"two sources are named {name!r}" for name in sorted({n for n in names if names.count(n) > 1})
-        )
-        if "" in self.exclude_prefixes:
-            errors.append("exclude_prefixes contains the empty prefix, which excludes everything")
-        if self.vault_path.startswith("s3://"):
-            bucket, _, prefix = self.vault_path.removeprefix("s3://").partition("/")
-            if (
-                bucket == self.bucket
-                and self.vault_endpoint_url in (None, self.endpoint_url)
-                and not prefix.strip("/")
-            ):
-                errors.append(
-                    "the vault is the root of the bucket itself; give it a prefix or, better, another bucket"
+    @field_validator("exclude_prefixes")
+    @classmethod
+    def _excluded(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if "" in value:
+            raise ValueError("the empty prefix excludes everything")
+        return value
+
+    @field_validator("sources")
+    @classmethod
+    def _sources(cls, value: tuple[SourceConfig, ...]) -> tuple[SourceConfig, ...]:
+        names = [source.name for source in value]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"two sources are named {', '.join(map(repr, twice))}")
+        return value
+
+    @field_validator("cdc_connection_url")
+    @classmethod
+    def _cdc(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        # A field that is itself wrong is not in `data`; whether it would have served is not judged then.
+        given = info.data
+        is_lost = given.get("database_url", ...) is None and given.get("sources", ...) == ()
+        if value is None and given.get("cdc_backend") is not None and is_lost:
+            raise ValueError("cdc_backend is set, and nothing says which database to follow")
+        return value
+
+    @field_validator("vault_endpoint_url")
+    @classmethod
+    def _vault_beside_the_bucket(cls, value: str | None, info: ValidationInfo) -> str | None:
+        path = info.data.get("vault_path", "")
+        if path.startswith("s3://"):
+            bucket, _, prefix = path.removeprefix("s3://").partition("/")
+            is_here = bucket == info.data.get("bucket") and value in (None, info.data.get("endpoint_url"))
+            if is_here and not prefix.strip("/"):
+                raise ValueError(
+                    f"the vault {path} is the root of the bucket itself; give it a prefix or, better, another bucket"
                 )
-        if self.versions is Versions.PURGE and self.vault_retention_days < 1:
-            errors.append(
+        return value
+
+    @field_validator("vault_retention_days")
+    @classmethod
+    def _purge_needs_a_memory(cls, value: float, info: ValidationInfo) -> float:
+        if info.data.get("versions") is Versions.PURGE and value < 1:
+            raise ValueError(
                 "versions: purge makes the vault the only place where a purged object is, so vault_retention_days "
-                f"must be at least 1 ({self.vault_retention_days:g} would forget it at once)"
+                f"must be at least 1 ({value:g} would forget it at once)"
             )
-        if errors:
-            raise ValueError("; ".join(errors))
-        return self
+        return value
 
     def with_updates(self, **changes: Any) -> S3GCConfig:
         """Return a checked copy with `changes`; raises ConfigurationError with every problem."""

@@ -12,8 +12,6 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from s3gc.exceptions import ConfigurationError
-
 __all__ = [
     "SETTINGS",
     "Setting",
@@ -156,15 +154,16 @@ def parse_setting(setting: Setting, text: str) -> object:
     raise ValueError("takes JSON, beginning with { or [")
 
 
-def read_environment(environ: Mapping[str, str]) -> tuple[dict[str, object], dict[str, str]]:
+def read_environment(
+    environ: Mapping[str, str], problems: list[str]
+) -> tuple[dict[str, object], dict[str, str]]:
     """Return the settings that `environ` has, and for each the variable it came from.
 
-    An empty variable counts as absent. Raises ConfigurationError that lists every variable that cannot be
-    read.
+    An empty variable counts as absent. One that cannot be read is in the second and not in the first, and a
+    sentence about it is added to `problems`.
     """
     values: dict[str, object] = {}
     origins: dict[str, str] = {}
-    problems: list[str] = []
     for setting in SETTINGS:
         variable = next((name for name in setting.variables if environ.get(name, "").strip()), None)
         if variable is None:
@@ -174,9 +173,6 @@ def read_environment(environ: Mapping[str, str]) -> tuple[dict[str, object], dic
             values[setting.field] = parse_setting(setting, environ[variable])
         except ValueError as error:
             problems.append(f"{variable} {error}")
-    if problems:
-        lines = "\n".join(f"  - {line}" for line in problems)
-        raise ConfigurationError(f"the environment cannot be read:\n{lines}", details={"errors": problems})
     return values, origins
 
 

@@ -22,6 +22,7 @@ from s3gc.config import S3GCConfig, configuration_problems, list_problems
 from s3gc.exceptions import ConfigurationError
 from s3gc.manifest import API_VERSION, BucketGC, BucketGCSpec, ReferenceSpec, VaultSpec, camel
 from s3gc.names import SETTINGS
+from s3gc.partial import without_problems
 from s3gc.yaml_text import read_one_document
 
 __all__ = [
@@ -50,9 +51,10 @@ def load_policy(path_or_text: str | Path, environ: Mapping[str, str] | None = No
     `environ` (the process's own by default) has the values of the SecretRefs. Raises ConfigurationError
     that lists every problem with its path, such as ``spec.references[0].tables[1].columns``.
     """
-    manifest = load_manifest(path_or_text)
+    env = os.environ if environ is None else environ
+    manifest = parse_manifest(*_document(path_or_text), env)
     try:
-        return to_config(manifest, os.environ if environ is None else environ)
+        return to_config(manifest, env)
     except ConfigurationError as error:
         raise _about(f"policy {manifest.metadata.name}", error) from None
 
@@ -70,17 +72,22 @@ def policy_from_environment(environ: Mapping[str, str], *, secrets: bool = True)
         value = json.loads(text)
     except json.JSONDecodeError as error:
         raise ConfigurationError(f"S3GC_POLICY is not JSON: {error}") from None
+    read = environ if secrets else None
     if isinstance(value, dict) and "kind" not in value and "bucket" in value:
-        spec = _parsed(BucketGCSpec, value, "S3GC_POLICY", ("spec",))
-        return to_config(spec, environ if secrets else None)
-    return to_config(parse_manifest(value, "S3GC_POLICY"), environ if secrets else None)
+        return to_config(_parsed(BucketGCSpec, value, "S3GC_POLICY", read, ("spec",)), read)
+    return to_config(parse_manifest(value, "S3GC_POLICY", read), read)
 
 
 def load_manifest(path_or_text: str | Path) -> BucketGC:
     """Read and check a manifest's structure, without its secrets. Raises ConfigurationError with every
     problem."""
+    return parse_manifest(*_document(path_or_text))
+
+
+def _document(path_or_text: str | Path) -> tuple[object, str]:
+    """The decoded document, and what to call it in messages."""
     if isinstance(path_or_text, str) and ("\n" in path_or_text or path_or_text.lstrip().startswith("{")):
-        return parse_manifest(read_one_document(path_or_text, "the policy"), "the policy")
+        return read_one_document(path_or_text, "the policy"), "the policy"
     path = Path(path_or_text)
     try:
         if path.stat().st_size > _MAX_BYTES:
@@ -92,11 +99,14 @@ def load_manifest(path_or_text: str | Path) -> BucketGC:
         raise ConfigurationError(f"the policy {path} cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"the policy {path} is not UTF-8 text: {error.reason}") from None
-    return parse_manifest(read_one_document(text, str(path)), str(path))
+    return read_one_document(text, str(path)), str(path)
 
 
-def parse_manifest(value: object, name: str = "the policy") -> BucketGC:
-    """Check a decoded manifest; `name` says in messages where it came from. Raises ConfigurationError."""
+def parse_manifest(
+    value: object, name: str = "the policy", environ: Mapping[str, str] | None = None
+) -> BucketGC:
+    """Check a decoded manifest; `name` says in messages where it came from. Raises ConfigurationError with every
+    problem, where the structure is broken also those of the meaning (with `environ`, of what stands for secrets)."""
     if not isinstance(value, Mapping):
         found = "empty" if value is None else "a list" if isinstance(value, list) else "plain text"
         raise ConfigurationError(f"{name} is not a BucketGC manifest: it is {found}")
@@ -107,7 +117,7 @@ def parse_manifest(value: object, name: str = "the policy") -> BucketGC:
             f"{name} is not a BucketGC manifest: it says {found}; begin it with\n"
             f"  apiVersion: {API_VERSION}\n  kind: BucketGC"
         )
-    return _parsed(BucketGC, value, name)
+    return _parsed(BucketGC, value, name, environ)
 
 
 def to_config(manifest: BucketGC | BucketGCSpec, environ: Mapping[str, str] | None) -> S3GCConfig:
@@ -301,7 +311,13 @@ _PATHS: Mapping[str, str] = {
 }
 
 
-def _parsed(model: type[_M], value: object, name: str, root: Sequence[str] = ()) -> _M:
+def _parsed(
+    model: type[_M],
+    value: object,
+    name: str,
+    environ: Mapping[str, str] | None = None,
+    root: Sequence[str] = (),
+) -> _M:
     """Check structure and bounds; every problem with its path below `root`."""
     try:
         return model.model_validate(value)
@@ -309,7 +325,29 @@ def _parsed(model: type[_M], value: object, name: str, root: Sequence[str] = ())
         problems = list_problems(
             error, where=lambda loc: manifest_path([*root, *loc]), known=_spellings(BucketGCSpec)
         )
-        raise _about(name, configuration_problems(problems)) from None
+        problems += _problems_beyond(model, value, error, environ, root)
+        raise _about(name, configuration_problems(list(dict.fromkeys(problems)))) from None
+
+
+def _problems_beyond(
+    model: type[BaseModel],
+    value: object,
+    error: ValidationError,
+    environ: Mapping[str, str] | None,
+    root: Sequence[str],
+) -> list[str]:
+    """What is wrong with the meaning of what is left when the broken places are taken out."""
+    rest = without_problems(value, error, root)
+    try:
+        manifest = None if rest is None else model.model_validate(rest)
+        if isinstance(manifest, (BucketGC, BucketGCSpec)):
+            to_config(manifest, environ)
+    except ConfigurationError as further:
+        errors = further.details["errors"]
+        return list(errors) if isinstance(errors, list) else []
+    except ValidationError:
+        pass  # too little is left; these problems are heard of when the others are mended
+    return []
 
 
 def _about(name: str, error: ConfigurationError) -> ConfigurationError:

@@ -22,6 +22,7 @@ from s3gc.config import S3GCConfig
 from s3gc.exceptions import RestoreError, VaultCorruptedError
 from s3gc.results import Progress, RestoreResult
 from s3gc.store.bucket import Bucket
+from s3gc.store.clock import StoreClock
 from s3gc.vault import layout
 from s3gc.vault.lock import hold_scope
 from s3gc.vault.operations import Operation
@@ -94,6 +95,7 @@ async def restore_operation(
         )
     async with _target(config, state, target_bucket) as bucket:
         if not dry_run:
+            restore.clock = await StoreClock.of(bucket)
             restore.versioning = (await bucket.versioning()).status
         if dry_run or elsewhere:
             await restore.run(bucket, None)

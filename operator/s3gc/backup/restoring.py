@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import aiosqlite
 from ulid import ULID
@@ -23,6 +23,7 @@ from s3gc.config import S3GCConfig
 from s3gc.exceptions import RestoreError, S3GCError, VaultCorruptedError, VaultError
 from s3gc.results import Progress, RestoreResult
 from s3gc.store.bucket import Bucket, VersioningStatus
+from s3gc.store.clock import StoreClock
 from s3gc.store.types import ObjectHead
 from s3gc.vault import catalog
 from s3gc.vault.lock import ScopeLock
@@ -69,6 +70,7 @@ class Restoration:
     prefix: str | None
     progress: Callable[[Progress], None] | None
     vault_db: aiosqlite.Connection | None
+    clock: StoreClock = field(default_factory=StoreClock.local)
     versioning: VersioningStatus = "Off"
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -94,7 +96,7 @@ class Restoration:
         does."""
         if not self.config.restore_hold_days:
             return
-        now = datetime.now(UTC)
+        now = self.clock.now()
         until = now + timedelta(days=self.config.restore_hold_days)
         holds = HoldBatches(until, self.operation.id, "restored")
         noted = len(self.problems)
@@ -213,7 +215,7 @@ class Restoration:
     ) -> list[tuple[BackupEntry, str]]:
         """Replace what is there, each only if its backup is proven and it is still that object."""
         if self.overwriting is None:
-            self.overwriting = await _Overwriting.begin(self.vault, self.operation, bucket)
+            self.overwriting = await _Overwriting.begin(self.vault, self.operation, bucket, self.clock)
         try:
             saved = await self.overwriting.save(bucket, [head for _, head in present], self.config)
         except S3GCError as error:
@@ -243,7 +245,7 @@ class Restoration:
 
     async def _record(self, back: Sequence[tuple[BackupEntry, str]]) -> None:
         """Count what came back, audit it in the operation's own groups, and note it in the catalog."""
-        now = datetime.now(UTC)
+        now = self.clock.now()
         by_group: dict[int, list[AuditRecord]] = {}
         for entry, how in back:
             self._count("restored", entry.key, entry.size)
@@ -310,6 +312,7 @@ class _Overwriting:
 
     vault: Vault
     operation: Operation
+    clock: StoreClock
     group: int = 0
 
     @property
@@ -317,15 +320,15 @@ class _Overwriting:
         return self.operation.id
 
     @classmethod
-    async def begin(cls, vault: Vault, of: Operation, bucket: Bucket) -> _Overwriting:
+    async def begin(cls, vault: Vault, of: Operation, bucket: Bucket, clock: StoreClock) -> _Overwriting:
         try:
             scope = (await of.record()).scope
         except (VaultCorruptedError, FileNotFoundError):
             scope = ""
         operation = vault.operation(str(ULID()))
-        record = OperationRecord(operation.id, scope, bucket.name, "restore", datetime.now(UTC))
+        record = OperationRecord(operation.id, scope, bucket.name, "restore", clock.now())
         await operation.create(replace(record, extra={"restore_of": of.id}))
-        return cls(vault, operation)
+        return cls(vault, operation, clock)
 
     async def save(self, bucket: Bucket, heads: Sequence[ObjectHead], config: S3GCConfig) -> GroupBackup:
         self.group += 1
@@ -342,4 +345,4 @@ class _Overwriting:
         await self.operation.write_manifest()
         # Nothing was deleted here, so its journal stays "none": healing must not take these copies for the
         # last ones.
-        await self.operation.update(completed_at=datetime.now(UTC), outcome="Succeeded")
+        await self.operation.update(completed_at=self.clock.now(), outcome="Succeeded")

@@ -54,8 +54,8 @@ async def _explanation(config: S3GCConfig, key: str) -> Explanation:
         bucket = await open_bucket(config)
         try:
             references = await _references(config, bucket, key)
-            facts = await _facts(config, bucket, vault, key)
             now = await bucket.server_time()
+            facts = await _facts(config, bucket, vault, key, now)
         finally:
             await bucket.close()
     return explain(facts, references, config=config, now=now, has_source=config.has_source)
@@ -99,7 +99,9 @@ async def _references(config: S3GCConfig, bucket: Bucket, key: str) -> list[Name
             await source.close()
 
 
-async def _facts(config: S3GCConfig, bucket: Bucket, vault: Vault | None, key: str) -> KeyFacts:
+async def _facts(
+    config: S3GCConfig, bucket: Bucket, vault: Vault | None, key: str, now: datetime
+) -> KeyFacts:
     import asyncio
     import tempfile
     from pathlib import Path
@@ -114,7 +116,7 @@ async def _facts(config: S3GCConfig, bucket: Bucket, vault: Vault | None, key: s
     first_listed = first_unreferenced = hold = None
     if vault is not None:
         remembered = ScopeState(vault, await vault.scope(config))
-        hold = await remembered.hold_of(key)
+        hold = await remembered.hold_of(key, now)
         with tempfile.TemporaryDirectory(prefix="s3gc-explain-") as folder:
             local = Path(folder) / "state.parquet"
             if head is not None and await remembered.fetch_maturity(local):

@@ -51,13 +51,20 @@ class Flags:
     def again(self, needs: str) -> str:
         """How the policy was told, to be repeated in a command of that kind: `` -f policy.yaml``, or nothing."""
         words = ["-f", str(self.policy)] if self.policy is not None else []
-        for name, _, option in _SETS[needs]:
+        for name, _, _ in _SETS[needs]:
             value = self.values.get(name)
             if isinstance(value, str):
-                # typer takes an annotation's first name for its default
-                names = (option.default, *(option.param_decls or ()))
-                words += [next(each for each in names if str(each).startswith("--")), value]
+                words += [self.spelled(name), value]
         return f" {shlex.join(words)}" if words else ""
+
+    def spelled(self, name: str) -> str:
+        """The option of a field of S3GCConfig, as a person writes it."""
+        for field_name, _, option in _SETS["cycle"]:
+            if field_name == name:
+                # typer takes an annotation's first name for its default
+                names = map(str, (option.default, *(option.param_decls or ())))
+                return next(each for each in names if each.startswith("--"))
+        return name
 
 
 _POLICY = "Policy (from a file, these flags, or S3GC_… variables)"

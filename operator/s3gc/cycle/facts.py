@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from s3gc.config import GCMode, S3GCConfig
@@ -54,6 +54,7 @@ class CycleFacts:
         outcome: Outcome,
         errors: Sequence[str],
         started_at: datetime,
+        completed_at: datetime,
         seconds: float,
         deletion: str,
         verifier: Verifier,
@@ -70,7 +71,7 @@ class CycleFacts:
             mode=config.mode.value,
             outcome=outcome,
             started_at=started_at,
-            completed_at=datetime.now(UTC),
+            completed_at=completed_at,
             duration_seconds=round(seconds, 3),
             planned_objects=planned.objects if planned else 0,
             verified_orphans=(planned.objects if planned else 0) if dry else swept.verified,

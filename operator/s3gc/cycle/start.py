@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from ulid import ULID
 
@@ -56,7 +56,9 @@ async def choose_operation(
         if not await operation.plan_exists():
             raise ConfigurationError(f"operation {operation_id!r} has no plan to resume; start a new cycle")
         return Started(operation, approved=await _is_approved(operation), resumed=True)
-    if config.mode is GCMode.EXECUTE and (approved := await _youngest_approved(vault, scope, config)):
+    if config.mode is GCMode.EXECUTE and (
+        approved := await _youngest_approved(vault, scope, config, started_at)
+    ):
         return Started(approved, approved=True, resumed=True)
     operation = vault.operation(str(ULID()))
     await operation.create(
@@ -67,8 +69,10 @@ async def choose_operation(
     return Started(operation)
 
 
-async def _youngest_approved(vault: Vault, scope: Scope, config: S3GCConfig) -> Operation | None:
-    oldest = datetime.now(UTC) - timedelta(hours=config.limits.max_plan_age_hours)
+async def _youngest_approved(
+    vault: Vault, scope: Scope, config: S3GCConfig, now: datetime
+) -> Operation | None:
+    oldest = now - timedelta(hours=config.limits.max_plan_age_hours)
     for record in await vault.operations(scope_id=scope.id):  # newest first
         if record.started_at < oldest:
             return None

@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import aiosqlite
@@ -39,6 +39,7 @@ from s3gc.report.write import write_report
 from s3gc.results import GCResult, Outcome, Progress
 from s3gc.state import GCState
 from s3gc.store.bucket import VersioningStatus
+from s3gc.store.clock import StoreClock
 from s3gc.store.probe import Capabilities, probe
 from s3gc.sweep.check import check_operation
 from s3gc.sweep.delete import Method, choose_method
@@ -106,7 +107,8 @@ class _Cycle:
         self.remembered = ScopeState(self.vault, self.scope)
         self.tell = progress
         self.began = time.monotonic()
-        self.started_at = datetime.now(UTC)
+        self.clock = StoreClock.local()
+        self.started_at = self.clock.now()
         self.executing = config.mode is GCMode.EXECUTE
         self.facts = CycleFacts()
         self.sources: list[tuple[Source, SourcePreflight]] = []
@@ -131,6 +133,9 @@ class _Cycle:
     async def run(self, lock: ScopeLock, operation_id: str | None) -> GCResult:
         if self.executing:
             await claim(self.bucket, self.vault.id, self.scope)
+        with contextlib.suppress(S3GCError):  # the step that cannot do without the store says what is wrong
+            self.clock = await StoreClock.of(self.bucket)
+            self.started_at = self.clock.now()
         started = await choose_operation(
             self.vault, self.scope, self.config, started_at=self.started_at, operation_id=operation_id
         )
@@ -508,6 +513,7 @@ class _Cycle:
             outcome=outcome,
             errors=errors,
             started_at=self.started_at,
+            completed_at=self.clock.now(),
             seconds=time.monotonic() - self.began,
             deletion=str(self.method or ""),
             verifier=self.verifier,
@@ -518,7 +524,7 @@ class _Cycle:
         outcome = Outcome.REFUSED if refused else Outcome.FAILED
         with contextlib.suppress(S3GCError):  # the error that brought us here is the one that counts
             await operation.write_result(self._result(operation, outcome, [*self.facts.errors, message]))
-            await operation.update(outcome=str(outcome), completed_at=datetime.now(UTC))
+            await operation.update(outcome=str(outcome), completed_at=self.clock.now())
 
     # --- small things
 

@@ -134,6 +134,29 @@ def test_every_problem_is_reported_at_once_and_an_unknown_keyword_with_the_neare
     assert all(line in str(caught.value) for line in problems)
 
 
+def test_what_two_settings_make_wrong_together_is_said_with_all_the_rest() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        create_config(
+            bucket="my-bucket",
+            mode="delete",
+            cdc_backend="postgres",
+            exclude_prefixes=["a/", ""],
+            sources=[{"name": "a"}, {"name": "a"}],
+            vault_path="s3://my-bucket/",
+        )
+    text = str(caught.value)
+    assert "5 problems" not in text, "sources are there, so cdc_backend may be theirs"
+    for said in (
+        "mode: Input should be",
+        "exclude_prefixes: the empty prefix excludes everything",
+        "sources: two sources are named 'a'",
+        "the vault s3://my-bucket/ is the root of the bucket itself",
+    ):
+        assert said in text
+    with pytest.raises(ConfigurationError, match="cdc_backend is set, and nothing says which database"):
+        create_config(bucket="my-bucket", cdc_backend="postgres")
+
+
 def test_no_problem_shows_a_credential() -> None:
     with pytest.raises(ConfigurationError) as caught:
         create_config("my-bucket", database_url="postgressql://app:hunter2@db/shop")
@@ -242,6 +265,24 @@ def test_keywords_win_over_the_environment() -> None:
         mode="dry_run",
     )
     assert (config.tables, config.mode) == ({"users": ("avatar_url",)}, GCMode.DRY_RUN)
+
+
+def test_every_wrong_variable_is_named_at_once() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        create_config_from_env(
+            environ={
+                "S3_BUCKET": "Bad_Bucket",
+                "S3GC_TABLES": "users",
+                "S3GC_LIMITS": "10",
+                "S3GC_RETENTION_DAYS": "-1",
+                "DATABASE_URL": "oracle://scott:tiger@db/shop",
+            }
+        )
+    text = str(caught.value)
+    assert "5 problems" in text
+    for name in ("S3_BUCKET", "S3GC_TABLES", "S3GC_LIMITS", "S3GC_RETENTION_DAYS", "DATABASE_URL"):
+        assert f"- {name}" in text
+    assert "tiger" not in text
 
 
 @pytest.mark.parametrize(

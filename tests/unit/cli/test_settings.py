@@ -132,3 +132,52 @@ def test_a_restore_needs_no_database_s_secret(manifest: Path) -> None:
     assert not config.has_source
     with pytest.raises(ConfigurationError, match="S3GC_SOURCE_0_URL"):
         cycle_policy(flags(manifest), {})
+
+
+def test_every_problem_of_file_flags_and_set_comes_at_once(manifest: Path) -> None:
+    manifest.write_text(MANIFEST.replace("uploads/]", "/uploads/]") + "  mode: Delete\n")
+    given = flags(
+        manifest,
+        "limits.max_delete_pct=3",
+        "time_zone=Mars/Olympus",
+        "retension_days=3",
+        retention_days=-1.0,
+        tables=["users"],
+        base_urls=["=x"],
+    )
+    with pytest.raises(ConfigurationError) as caught:
+        cycle_policy(given, {})
+    text = str(caught.value)
+    for said in (
+        "spec.mode: Input should be",
+        "spec.bucket.prefixes[0]: prefix '/uploads/' starts with '/'",
+        "set S3GC_SOURCE_0_URL",
+        "--tables 'users' is not table:column",
+        "--base-url '=x' has no URL",
+        "--set limits.max_delete_pct: there is no such setting; did you mean 'max_delete_percent'?",
+        "--set time_zone: 'Mars/Olympus' is not a time zone",
+        "--set 'retension_days=3' is not field=value of a setting in docs/policy.md; did you mean 'retention_days'?",
+        "--retention-days: Input should be greater than or equal to 0",
+    ):
+        assert said in text, text
+    assert text.count("\n") == 9
+
+
+def test_every_problem_of_variables_and_flags_comes_at_once() -> None:
+    environ = {"S3GC_TABLES": "users", "S3GC_MODE": "delete", "S3GC_LIMITS": "5"}
+    with pytest.raises(ConfigurationError) as caught:
+        cycle_policy(flags(vault_path="ftp://x"), environ)
+    text = str(caught.value)
+    for said in (
+        "S3GC_TABLES 'users' is not",
+        "S3GC_LIMITS takes JSON",
+        "which bucket?",
+        "S3GC_MODE: ",
+        "--vault: ",
+    ):
+        assert said in text, text
+
+
+def test_the_vault_s_own_variables_count_where_no_bucket_is_named() -> None:
+    config = vault_policy(flags(), {"S3GC_VAULT_PATH": "/vault", "S3GC_VAULT_REGION": "eu-west-1"})
+    assert (config.bucket, config.vault_path, config.vault_region) == (ANY_BUCKET, "/vault", "eu-west-1")

@@ -247,6 +247,71 @@ def test_a_problem_is_reported_with_its_path(spec: dict[str, object], said: str)
     assert said in problems_of(changed(**spec), {"S3GC_SOURCE_0_URL": "sqlite:///x.db"})
 
 
+def test_problems_of_structure_and_of_meaning_come_at_once() -> None:
+    document = yaml.safe_load(SMALLEST)
+    document["metadata"]["name"] = "Media!"
+    document["spec"] = {
+        "bucket": {
+            "name": "x",
+            "endpointURL": "minio:9000",
+            "excludePrefixes": [""],
+            "foreignHosts": ["https://x/"],
+        },
+        "mode": "Delete",
+        "retentiondays": 3,
+        "schedule": "often",
+        "timeZone": "Mars/Olympus",
+        "vault": {},
+        "references": [
+            {"name": "a", "database": {"urlSecretRef": {"name": "db"}}, "tables": [{"table": "t"}]}
+        ],
+    }
+    text = problems_of(json.dumps(document))
+    for said in (
+        "metadata.name: ",
+        "spec.bucket.name: ",
+        "spec.bucket.endpointURL: ",
+        "spec.bucket.excludePrefixes[0]: ",
+        "spec.bucket.foreignHosts: ",
+        "spec.mode: ",
+        "spec.retentiondays: there is no such setting; did you mean 'retentionDays'?",
+        "spec.schedule: 'often' is not a schedule",
+        "spec.timeZone: 'Mars/Olympus'",
+        "spec.vault: give exactly one of",
+        "spec.references[0].database.urlSecretRef.key: Field required",
+        "spec.references[0].tables[0].columns: Field required",
+    ):
+        assert said in text, text
+    assert "any-bucket" not in text
+
+
+def test_a_missing_secret_is_said_with_the_other_problems() -> None:
+    reference = {
+        "name": "a",
+        "database": {"urlSecretRef": {"name": "db", "key": "url"}},
+        "tables": [{"table": "users", "columns": [{"name": "x"}]}],
+    }
+    text = problems_of(changed(references=[reference], mode="Delete", schedule="often"))
+    for said in ("spec.mode: ", "spec.schedule: ", "set S3GC_SOURCE_0_URL (or DATABASE_URL)"):
+        assert said in text
+
+
+@pytest.mark.parametrize("place", [[], ["spec"], ["spec", "bucket"], ["metadata"], ["spec", "references"]])
+@pytest.mark.parametrize("instead", [None, 5, "text", [], {}, [None], {"a": []}])
+def test_nothing_that_stands_anywhere_is_more_than_a_problem(place: list[str], instead: object) -> None:
+    document: object = yaml.safe_load(EXAMPLE.read_text())
+    if place:
+        node = document
+        for part in place[:-1]:
+            node = node[part]  # type: ignore[index]
+        node[place[-1]] = instead  # type: ignore[index]
+    else:
+        document = instead
+    if place == ["spec", "references"] and instead == []:
+        return
+    problems_of(json.dumps(document) + "\n")
+
+
 def test_a_wrong_url_names_the_variable_it_came_from_and_hides_it() -> None:
     text = problems_of(EXAMPLE.read_text(), {**SECRETS, "S3GC_SOURCE_0_URL": "oracle://scott:tiger@db/x"})
     assert "spec.references[0].database.urlSecretRef ($S3GC_SOURCE_0_URL): database URL has scheme" in text
