@@ -166,7 +166,11 @@ class GCResult(_Record):
 
 
 class RestoreResult(_Record):
-    """Result of a restore. `skipped_keys` were there already; `failed_keys` maps a key to the reason."""
+    """Result of a restore. `skipped_keys` were there already; `failed_keys` maps a key to the reason.
+
+    `errors` say what is lost or may be; `warnings` what came back by another way (a damaged manifest whose journals
+    served) or not quite as it was (a header that the store does not keep). Only the first mean that it failed.
+    """
 
     operation_id: str
     dry_run: bool
@@ -178,6 +182,7 @@ class RestoreResult(_Record):
     skipped_keys: list[str] = Field(default_factory=list)
     failed_keys: dict[str, str] = Field(default_factory=dict)
     errors: list[str] = Field(default_factory=list)
+    warnings: list[str] = Field(default_factory=list)
     duration_seconds: float = 0.0
     #: The three key lists hold at most this many entries; the counts are always whole.
     listed_keys_limit: int = 1000

@@ -58,7 +58,8 @@ async def restore_operation(
     key) restore to another place, always create-only, and need no lock. `progress` gets the number of
     objects done; `wait_seconds` is how long to wait for a running cycle.
 
-    `failed_keys` says why each of them did not come back; `errors` also names what a store did not keep.
+    `failed_keys` says why each of them did not come back, `errors` what the vault has lost, `warnings` what a store did
+    not keep and which damage was made up for.
     Raises RestoreError when there is no such operation or the restore makes no sense, LockedError when a
     cycle does not end.
     """

@@ -72,7 +72,8 @@ class Restoration:
     vault_db: aiosqlite.Connection | None
     clock: StoreClock = field(default_factory=StoreClock.local)
     versioning: VersioningStatus = "Off"
-    problems: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)  # damage that something else made up for
+    lost: list[str] = field(default_factory=list)  # damage that nothing made up for
     notes: list[str] = field(default_factory=list)
     restored: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
@@ -120,7 +121,7 @@ class Restoration:
                         await self._batch(bucket, locks, batch)
                         batch = []
         except VaultCorruptedError as error:
-            self.problems.append(error.message)
+            self.lost.append(error.message)
         if batch:
             await self._batch(bucket, locks, batch)
 
@@ -288,9 +289,6 @@ class Restoration:
             self.failed[key] = reason
 
     def result(self, operation_id: str, seconds: float) -> RestoreResult:
-        errors = [*dict.fromkeys(self.problems), *self.notes]
-        if len(errors) > _LISTED_ERRORS:
-            errors = [*errors[:_LISTED_ERRORS], f"… and {len(errors) - _LISTED_ERRORS} more"]
         return RestoreResult(
             operation_id=operation_id,
             dry_run=self.dry_run,
@@ -301,9 +299,16 @@ class Restoration:
             restored_keys=self.restored,
             skipped_keys=self.skipped,
             failed_keys=self.failed,
-            errors=errors,
+            errors=_shortened(self.lost),
+            warnings=_shortened([*dict.fromkeys(self.problems), *self.notes]),
             duration_seconds=seconds,
         )
+
+
+def _shortened(lines: list[str]) -> list[str]:
+    if len(lines) <= _LISTED_ERRORS:
+        return lines
+    return [*lines[:_LISTED_ERRORS], f"… and {len(lines) - _LISTED_ERRORS} more"]
 
 
 @dataclass(slots=True)

@@ -226,6 +226,8 @@ def show_restore(result: RestoreResult) -> None:
         out.print(Text.assemble(("✗ ", "red"), f"{visible(key, 60)}: {visible(reason)}"))
     for error in result.errors[:_SAMPLES]:
         out.print(Text.assemble(("✗ ", "red"), visible(error)))
+    for warning in result.warnings[:_SAMPLES]:
+        out.print(Text.assemble(("! ", "yellow"), visible(warning)))
     if result.dry_run:
         for key in result.restored_keys[:10]:
             out.print(Text(f"  {visible(key, 76)}", style="dim"))

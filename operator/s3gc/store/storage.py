@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from s3gc.exceptions import ConfigurationError, VaultError
+from s3gc.exceptions import ConfigurationError, StoreError, VaultError
 from s3gc.store.bucket import Bucket, RetryPolicy
 from s3gc.store.folder import FolderStorage
 from s3gc.store.s3storage import S3Storage
@@ -65,7 +65,7 @@ async def open_storage(
 async def _reach(storage: S3Storage) -> None:
     try:
         await storage.bucket.server_time()
-    except ConfigurationError as error:
+    except (ConfigurationError, StoreError) as error:
         raise VaultError(
             f"The vault {storage.location!r} cannot be used: {error.message}", details=error.details
         ) from error

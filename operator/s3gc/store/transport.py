@@ -50,15 +50,22 @@ _SKEW_SECONDS = 300
 class _TransientError(Exception):
     """An attempt failed in a way that may pass; `final` is what the caller gets if it does not.
     `was_refused`: the store said that it did not carry the request out (or was never reached).
+    `is_first_contact`: nothing has ever answered at that address.
     """
 
     def __init__(
-        self, final: S3GCError, retry_after_seconds: float = 0.0, *, was_refused: bool = False
+        self,
+        final: S3GCError,
+        retry_after_seconds: float = 0.0,
+        *,
+        was_refused: bool = False,
+        is_first_contact: bool = False,
     ) -> None:
         super().__init__(str(final))
         self.final = final
         self.retry_after_seconds = retry_after_seconds
         self.was_refused = was_refused
+        self.is_first_contact = is_first_contact
 
 
 def _transient(state: tenacity.RetryCallState) -> _TransientError:
@@ -158,8 +165,7 @@ class Transport:
                 or (request.repeat == "refused" and not error.was_refused)
             ):
                 return True
-            is_first_contact = isinstance(error.final, ConfigurationError)
-            return attempts >= (min(3, policy.attempts) if is_first_contact else policy.attempts)
+            return attempts >= (min(3, policy.attempts) if error.is_first_contact else policy.attempts)
 
         def wait(state: tenacity.RetryCallState) -> float:
             asked = min(_transient(state).retry_after_seconds, policy.longest_wait_seconds)
@@ -326,10 +332,9 @@ class Transport:
                 f"{text} It answered before; the store or the network is down.", details=details
             )
             return _TransientError(down, was_refused=True)
-        never = ConfigurationError(
-            f"{text} Check the endpoint, the network and the proxy settings.", details=details
-        )
-        return _TransientError(never, was_refused=True)
+        # A wrong address or a store that is down: nobody can tell, and only for the second one another try is of use.
+        never = StoreError(f"{text} Check the endpoint, the network and the proxy settings.", details=details)
+        return _TransientError(never, was_refused=True, is_first_contact=True)
 
     def _lost(self, request: Request, reason: str) -> StoreError:
         return StoreError(

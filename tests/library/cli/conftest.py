@@ -43,6 +43,7 @@ class Shell:
 
     folder: Path
     environment: dict[str, str] = field(default_factory=dict)
+    limit: Callable[[], None] | None = None  # called in the process before it runs
 
     def start(self, *words: str, **changes: str) -> subprocess.Popen[str]:
         environment = {
@@ -65,6 +66,7 @@ class Shell:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=self.limit,
         )
 
     def __call__(self, *words: str, **changes: str) -> Ended:

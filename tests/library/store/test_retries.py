@@ -209,7 +209,7 @@ async def test_an_endpoint_that_never_answered_is_said_in_seconds(open_bucket: O
         port = free.getsockname()[1]
     stub = Stub([], endpoint=f"http://127.0.0.1:{port}")
     bucket = await open_bucket(stub)
-    with pytest.raises(ConfigurationError, match=r"cannot be reached.*Check the endpoint"):
+    with pytest.raises(StoreError, match=r"cannot be reached.*Check the endpoint"):
         await bucket.server_time()
 
 
