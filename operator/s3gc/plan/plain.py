@@ -15,6 +15,7 @@ keeps its object, but does not show that the reference itself names one.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
@@ -151,7 +152,17 @@ def is_plain(rules: ReferenceRules) -> str:
     bases = compiled(rules).bases
     if len(bases) > MAX_BASES:
         return "false"
-    conditions = [f"shape > {Shape.ODD.value}"]
+    inside = quoted(f"/{rules.bucket}/")
+    first = f"'^https?://[^/]*/{re.escape(rules.bucket)}/'"
+    endpoints = ", ".join(["''", *(quoted(host) for host in sorted(rules.endpoint_hosts))])
+    conditions = [
+        f"shape > {Shape.ODD.value}",
+        # Our bucket further on in a path: what follows it may be the key, wherever it is.
+        f"NOT (shape = {Shape.PATH.value} AND contains(value, {inside}))",
+        f"NOT (shape >= {Shape.ADDRESS.value} AND contains(regexp_replace(value, {first}, ''), {inside}))",
+        # Behind an endpoint's host only what begins with our bucket is placed as SQL would place it.
+        f"NOT (shape >= {Shape.ADDRESS.value} AND {HOST} IN ({endpoints}) AND NOT regexp_matches(value, {first}))",
+    ]
     for start in dict.fromkeys(start for base in bases if not base.scheme for start in _starts(base)):
         if not start.endswith("/") and start:
             # A base that ends inside a segment may leave "../a" behind, which is resolved.

@@ -23,9 +23,12 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 
 from s3gc.references.derivatives import splits
 from s3gc.references.encodings import (
+    LEGACY_ENTITIES,
     base64_texts,
     closure,
+    has_base64_lines,
     has_slashed_base64,
+    is_wrapped,
     starts_like_text,
     uuid_spellings,
 )
@@ -35,6 +38,7 @@ from s3gc.references.urls import Rules
 __all__ = ["Anchors", "words_of"]
 
 _WORD = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]*[A-Za-z0-9])?")
+_SCHEME = re.compile(r"(?:https?|s3[an]?|gs|local|ssl|file|arn)(?=:)", re.IGNORECASE)
 _LETTERS = re.compile(r"[^\W\x00-\x7f]+")
 #: Entities that decode to something which is no part of a word, nor of another escape.
 _HARMLESS = (
@@ -45,12 +49,16 @@ _ESCAPE = re.compile(
     r"%[0-9A-Fa-f]{2}|%u|\\[A-Za-z0-9_\x80-\U0010ffff-]|0[xX][0-9A-Fa-f]{4}|[xX]'[0-9A-Fa-f]"
     rf"|&(?:amp;)*(?!(?:{_HARMLESS}|amp);)(?:#|[A-Za-z][A-Za-z0-9]*;"
     r"|(?:[AEIOUYaeiouy](?:acute|grave|circ|uml|tilde|ring)|[NnAOao]tilde|[Cc]cedil|[Oo]slash|AElig|aelig|szlig|eth|ETH"
-    r"|thorn|THORN|yuml|ord[fm]|micro|shy|sup[123]|frac[13][24]))"
+    r"|thorn|THORN|yuml|ord[fm]|micro|shy|sup[123]|frac[13][24])"
+    rf"|(?:{LEGACY_ENTITIES})(?=[A-Za-z0-9_-]))"
 )
 #: A slash at the end of a string: the value may mean everything under it.
-_FOLDER_END = re.compile(r"[/\\](?:[\s\"'\\,}\]?#\x00-\x1f\x80-\U0010ffff]|\Z)")
+_FOLDER_END = re.compile(r"[/\\](?:[\s\"'\\,{}\]?#&\x00-\x1f\x80-\U0010ffff]|\Z)")
 _NEVER_FIRST = frozenset("ghijklmnopqrstuv")
-_UUID_CHARACTERS = re.compile(r"[\s{]*(?:urn:uuid:)?\{?[0-9A-Fa-f-]{32,36}\}?\s*")
+#: UUIDs with and without dashes; in the second at every place, for texts whose words may be glued to something.
+_UUID = r"[0-9A-Fa-f]{8}-?(?:[0-9A-Fa-f]{4}-?){3}[0-9A-Fa-f]{12}"
+_UUIDS = re.compile(rf"(?<![A-Za-z0-9])({_UUID})")
+_ALL_UUIDS = re.compile(rf"(?=({_UUID}))")
 
 _ROUNDS = 8
 _MAX_VARIANTS = 48
@@ -69,6 +77,15 @@ def words_of(text: str) -> list[str]:
         return _WORD.findall(text)
     apart = unicodedata.normalize("NFD", text)
     return _WORD.findall(apart) + _LETTERS.findall(apart)
+
+
+def _required(part: str) -> list[str]:
+    """The words of a wanted key that must stand in a value: not a scheme, which may be glued to the word before it."""
+    words = words_of(part)
+    if ":" in part:
+        schemes = {match[0].lower() for match in _SCHEME.finditer(part)}
+        return [word for word in words if word.lower() not in schemes] or words
+    return words
 
 
 def _words_in(text: str) -> list[str]:
@@ -113,14 +130,14 @@ class Anchors:
         counts: Counter[str] = Counter()
         for key in keys:
             for part in self._parts(key):
-                counts.update(set(words_of(part)))
+                counts.update(set(_required(part)))
         filed: dict[str, list[_Entry]] = {}
         for key in keys:
             for part in self._parts(key):
                 self._file_folders(part)
                 for spelled in uuid_spellings(part)[:1]:
                     self._uuids.setdefault(spelled.replace("-", "").lower(), []).append(key)
-                words = words_of(part)
+                words = _required(part)
                 if words:
                     anchor = min(words, key=lambda word: (counts[word], -len(word), word))
                     filed.setdefault(anchor, []).append((key, part))
@@ -203,9 +220,14 @@ class Anchors:
         if not self._anchors.isdisjoint(words) and self._names_all(words):
             return True
         if (
-            ("%" in text or "\\" in text or "&" in text or "'" in text or "0x" in text or "0X" in text)
-            and _ESCAPE.search(text)
-        ) or self._tails:
+            self._tails
+            or (
+                ("%" in text or "\\" in text or "&" in text or "'" in text or "0x" in text or "0X" in text)
+                and _ESCAPE.search(text)
+            )
+            or is_wrapped(text)
+            or (self._odd and "&" in text)
+        ):
             return self._deeply(text)
         # Long words with a possible first character; those of everyday values are soon known.
         dull = self._dull
@@ -217,7 +239,7 @@ class Anchors:
                     break
                 if len(dull) < _MAX_DULL and len(word) < 24:
                     dull.add(word)
-        if ("+" in text or has_slashed_base64(text)) and base64_texts(text):
+        if ("+" in text or has_slashed_base64(text) or has_base64_lines(text)) and base64_texts(text):
             return self._deeply(text)
         if _FOLDER_END.search(text) and self._may_be_folder(text):
             return True
@@ -227,10 +249,11 @@ class Anchors:
         """Keys without words, and UUIDs written in another way."""
         if self._odd_pattern is not None and self._has_odd(text):
             return True
-        if self._uuids and 32 <= len(text) <= 64 and _UUID_CHARACTERS.fullmatch(text):
-            bare = re.sub(r"[^0-9a-f]", "", text.lower().replace("urn:uuid:", ""))
-            if bare in self._uuids and self._open(self._uuids, bare):
-                return True
+        if self._uuids and len(text) >= 32:
+            for match in (_ALL_UUIDS if self._tails else _UUIDS).finditer(text):
+                bare = match[1].replace("-", "").lower()
+                if bare in self._uuids and self._open(self._uuids, bare):
+                    return True
         if self._always:
             self._always = [key for key in self._always if key not in self._settled]
             return bool(self._always)
@@ -284,7 +307,7 @@ class Anchors:
         for key, part in entries:
             if key in self._settled:
                 stale += 1
-            elif present.issuperset(words_of(part)):
+            elif present.issuperset(_required(part)):
                 return True
         if stale == len(entries):
             del index[word]
@@ -302,10 +325,10 @@ class Anchors:
                     yield word[len(tail) :].lstrip("_-")
 
     def _may_be_folder(self, text: str) -> bool:
-        if not self._folders and not self._any_folder:
-            return False
-        if self._any_folder:
+        if self._any_folder or "" in self._folders:
             return True
+        if not self._folders:
+            return False
         for match in _FOLDER_END.finditer(text):
             start = max(0, match.start() - 512)
             head = text[start : match.start()].rstrip("/\\")
@@ -316,8 +339,12 @@ class Anchors:
             segment = re.split(r"[/\\]", head)[-1]
             if segment.strip(BLANKS + "\"'") in (".", "..") or (start and len(segment) == len(head)):
                 return True
-            last = _last_word(segment)
-            if last in self._folders or any(tail in self._folders for tail in self._without_tails([last])):
+            lasts = {_last_word(segment)}
+            if "\\" in head:
+                # Backslashes may be slashes, escapes, or simply too many: a\~\ may be a~/, and a\\nb\ may be anb/.
+                below = head.rpartition("/")[2]
+                lasts |= {_last_word(below.replace("\\", "")), _last_word(re.sub(r"\\.", " ", below))}
+            if not self._folders.isdisjoint(lasts | set(self._without_tails(lasts))):
                 return True
         return False
 
@@ -336,7 +363,7 @@ class Anchors:
 def _by_second_word(anchor: str, entries: list[_Entry], counts: Counter[str]) -> dict[str, list[_Entry]]:
     filed: dict[str, list[_Entry]] = {}
     for key, part in entries:
-        others = [word for word in words_of(part) if word != anchor]
+        others = [word for word in _required(part) if word != anchor]
         second = min(others, key=lambda word: (counts[word], -len(word), word)) if others else anchor
         filed.setdefault(second, []).append((key, part))
     return filed

@@ -1,4 +1,4 @@
-"""Undoing the encodings that applications wrap around a key: percent, HTML, backslashes, hex, base64, bytes.
+"""Undoing the encodings that applications wrap around a key: percent, HTML, backslashes, hex, mail, base64, bytes.
 
 The lowest room of the extractor. Every function here is *local*: what it makes of a piece of text depends on
 that piece alone, never on what stands around it. The matcher's pre-filter rests on that (`anchors`): decoding
@@ -20,12 +20,15 @@ from collections.abc import Callable, Iterator
 from html.entities import html5
 
 __all__ = [
+    "LEGACY_ENTITIES",
     "base64_texts",
     "closure",
     "decodings",
+    "has_base64_lines",
     "has_controls",
     "has_slashed_base64",
     "is_encoded",
+    "is_wrapped",
     "normal_forms",
     "percent_readings",
     "starts_like_text",
@@ -35,7 +38,7 @@ __all__ = [
 
 _ESCAPES = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
 _JS_ESCAPES = re.compile(r"(?:%u[0-9A-Fa-f]{4})+")
-_HEX = re.compile(r"(?<![0-9A-Za-z])(?:\\{1,4}x|0x|[xX]')((?:[0-9A-Fa-f]{2}){2,})(?![0-9A-Za-z])")
+_HEX = re.compile(r"(?<![0-9A-Za-z])(?:\\{1,4}x|0[xX]|[xX]')((?:[0-9A-Fa-f]{2}){2,})(?![0-9A-Za-z])")
 _BACKSLASHES = re.compile(
     r"(?P<u>(?:\\u[0-9A-Fa-f]{4})+)|\\u\{(?P<b>[0-9A-Fa-f]{1,6})\}|\\U(?P<U>[0-9A-Fa-f]{8})"
     r"|(?P<x>(?:\\x[0-9A-Fa-f]{2})+)|(?P<o>(?:\\[0-3][0-7]{2})+)|\\(?P<c>.)",
@@ -45,9 +48,27 @@ _ANY_BACKSLASH = re.compile(r"\\(.)", re.DOTALL)
 _CONTROL_LETTERS = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "v": "\v", "a": "\a", "0": "\0"}
 _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
+#: Text between control characters and bytes that are no UTF-8 (which stand as surrogates here).
+_RUN = re.compile("[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]+")
+
 #: Entities that HTML reads without their semicolon, such as ``&copy``.
-_LEGACY = "|".join(sorted((name for name in html5 if not name.endswith(";")), key=lambda name: -len(name)))
-_ENTITY = re.compile(rf"&(?:#|[A-Za-z][A-Za-z0-9]*;|{_LEGACY})")
+LEGACY_ENTITIES = "|".join(
+    sorted((name for name in html5 if not name.endswith(";")), key=lambda name: -len(name))
+)
+_ENTITY = re.compile(rf"&(?:#|[A-Za-z][A-Za-z0-9]*;|{LEGACY_ENTITIES})")
+
+#: Mail's quoted-printable, told from other uses of ``=`` by an encoded ``=`` or a line that goes on.
+_SOFT_BREAK = re.compile(r"=\r?\n")
+_QUOTED_PRINTABLE = re.compile(r"(?:=[0-9A-F]{2})+")
+
+#: What Windows-1252 makes of the bytes 0x80 to 0xBF. With a letter before it that stands for the first byte of a
+#: UTF-8 sequence, it is UTF-8 that was stored through a connection with the wrong character set.
+_HIGH_BYTES = bytes(range(0x80, 0xC0)).decode("latin-1") + bytes(
+    byte for byte in range(0x80, 0xA0) if byte not in (0x81, 0x8D, 0x8F, 0x90, 0x9D)
+).decode("cp1252")
+_MISREAD = re.compile(
+    f"[\xc2-\xdf][{_HIGH_BYTES}]|[\xe0-\xef][{_HIGH_BYTES}]{{2}}|[\xf0-\xf4][{_HIGH_BYTES}]{{3}}"
+)
 
 _BASE64 = re.compile(r"(?<![A-Za-z0-9])[A-Za-z0-9][A-Za-z0-9+_-]{6,}")
 #: Standard base64 with a slash near its front, told from a path by its padding or by being the whole text.
@@ -55,6 +76,12 @@ _BASE64_PADDED = re.compile(r"(?<![A-Za-z0-9+/])[A-Za-z0-9+/]{5,}={1,2}(?![A-Za-
 _PADDING = re.compile(r"=(?![A-Za-z0-9=])")
 _BASE64_WORD = re.compile(r"=?[A-Za-z0-9+/]{5,40}")
 _BASE64_WHOLE = re.compile(r"\s*([A-Za-z0-9+/]{8,})\s*")
+#: Base64 in lines, as mail, Ruby's ``encode64`` and Python's ``encodebytes`` write it.
+_BASE64_LINES = re.compile(
+    r"(?<![A-Za-z0-9+/_=-])[A-Za-z0-9][A-Za-z0-9+/_-]{15,}+(?:\r?\n[ \t]*+[A-Za-z0-9+/_-]++={0,2})++"
+)
+_BASE64_LETTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_")
+_LINE_BREAK = re.compile(r"\r?\n[ \t]*")
 _BASE64_TAIL = re.compile(r"[A-Za-z0-9+/_=-]{7,16384}")
 _URL_SAFE = str.maketrans("-_", "+/")
 #: First characters whose first byte would be 0x80 to 0xBF, which starts no UTF-8 text.
@@ -176,21 +203,92 @@ def _bytes_as_text(data: bytes) -> str:
         return data.decode("latin-1")
 
 
-def decodings(text: str, *, percent: bool = True) -> list[str]:
+def _mail_readings(text: str) -> tuple[str, ...]:
+    """Quoted-printable, as in the source of an e-mail: ``src=3D"https://…`` with lines that end in ``=``."""
+    if not _is_mail(text):
+        return ()
+    return (_QUOTED_PRINTABLE.sub(_of_mail, _SOFT_BREAK.sub("", text)),)
+
+
+def _is_mail(text: str) -> bool:
+    return "=" in text and ("=3D" in text or "=\n" in text or "=\r\n" in text)
+
+
+def _of_mail(match: re.Match[str]) -> str:
+    return _bytes_as_text(bytes.fromhex(match[0].replace("=", "")))
+
+
+def _misread(text: str) -> bool:
+    return not text.isascii() and _MISREAD.search(text) is not None
+
+
+def _misread_readings(text: str) -> tuple[str, ...]:
+    """UTF-8 that was taken for Latin-1 on its way into the database: ``cafÃ©`` is ``café``.
+
+    The application, which reads with the same mistake, gets its own bytes back and finds its object.
+    """
+    if not _misread(text):
+        return ()
+    repaired = _MISREAD.sub(_repaired, text)
+    return (repaired,) if repaired != text else ()
+
+
+def _repaired(match: re.Match[str]) -> str:
+    try:
+        return b"".join(
+            bytes([ord(letter)]) if ord(letter) < 0x100 else letter.encode("cp1252") for letter in match[0]
+        ).decode("utf-8")
+    except UnicodeDecodeError:
+        return match[0]
+
+
+def decodings(text: str, *, percent: bool = True, mail: bool = True) -> list[str]:
     """Return every reading of `text` with one layer of one encoding undone; empty when there is none.
 
-    Without `percent`, percent-encoding is left alone.
+    Without `percent`, percent-encoding is left alone; without `mail`, quoted-printable, whose sequences would be
+    torn in a piece of a text.
     """
     found = [*_html_readings(text), *_backslash_readings(text), *_hex_readings(text)]
+    found += [*(_mail_readings(text) if mail else ()), *_misread_readings(text)]
     return [*percent_readings(text), *found] if percent else found
 
 
 def is_encoded(text: str) -> bool:
     """Whether `decodings` could find anything; cheap, and true when in doubt."""
-    return "%" in text or "\\" in text or "&" in text or "0x" in text or "'" in text
+    return (
+        "%" in text
+        or "\\" in text
+        or "&" in text
+        or "0x" in text
+        or "0X" in text
+        or "'" in text
+        or is_wrapped(text)
+    )
 
 
-def closure(text: str, *, rounds: int, limit: int, percent: bool = True) -> tuple[list[str], bool]:
+def is_wrapped(text: str) -> bool:
+    """Whether `text` was wrapped by mail, or read with the wrong character set."""
+    return _is_mail(text) or _misread(text)
+
+
+def has_base64_lines(text: str) -> bool:
+    """Whether `text` could hold base64 that was broken into lines."""
+    place = text.find("\n")
+    while place >= 0:
+        end = place - 1 if text[place - 1 : place] == "\r" else place
+        if (
+            end >= 16
+            and text[end - 1] in _BASE64_LETTERS
+            and _BASE64_LETTERS.issuperset(text[end - 16 : end])
+        ):
+            return True
+        place = text.find("\n", place + 1)
+    return False
+
+
+def closure(
+    text: str, *, rounds: int, limit: int, percent: bool = True, mail: bool = True
+) -> tuple[list[str], bool]:
     """Return `text` and its decodings, and theirs, in `rounds` layers, at most `limit`; and whether that is all.
 
     Incomplete only where something is wrapped deeper or more variously than `rounds` and `limit` allow.
@@ -202,7 +300,7 @@ def closure(text: str, *, rounds: int, limit: int, percent: bool = True) -> tupl
     for _ in range(rounds):
         below: list[str] = []
         for item in layer:
-            for reading in decodings(item, percent=percent):
+            for reading in decodings(item, percent=percent, mail=mail):
                 if reading in seen:
                     continue
                 if len(seen) >= limit:
@@ -212,7 +310,9 @@ def closure(text: str, *, rounds: int, limit: int, percent: bool = True) -> tupl
         if not below:
             return list(seen), True
         layer = below
-    return list(seen), all(reading in seen for item in layer for reading in decodings(item, percent=percent))
+    return list(seen), all(
+        reading in seen for item in layer for reading in decodings(item, percent=percent, mail=mail)
+    )
 
 
 def starts_like_text(word: str) -> bool:
@@ -243,26 +343,33 @@ def has_slashed_base64(text: str) -> bool:
     return whole is not None and "/" in whole[1][:8] and len(whole[1]) % 4 == 0
 
 
-def _slashed_base64(text: str) -> list[str]:
-    candidates = [match[0] for match in _BASE64_PADDED.finditer(text)] if "=" in text else []
-    whole = _BASE64_WHOLE.fullmatch(text)
+def _slashed_base64(text: str, *, is_value: bool) -> list[str]:
+    """Standard base64 with a slash near its front: told from a path by its padding, or by being all of a value.
+
+    Such base64 is of a text with a question mark or a letter beyond ASCII among its first six bytes. To look for it
+    anywhere, in a path or in a JSON string, would cost every value a third more.
+    """
+    words = [match[0] for match in _BASE64_PADDED.finditer(text)] if "=" in text else []
+    whole = _BASE64_WHOLE.fullmatch(text) if is_value else None
     if whole is not None and len(whole[1]) % 4 == 0:
-        candidates.append(whole[1])
-    return [
-        word for word in candidates if ("/" in word[:8] or "+" in word[:8]) and word[0] not in _NEVER_FIRST
-    ]
+        words.append(whole[1])
+    return [word for word in words if ("/" in word[:8] or "+" in word[:8]) and word[0] not in _NEVER_FIRST]
 
 
-def base64_texts(text: str) -> list[str]:
-    """Return the texts that base64 words in `text` decode to, standard and URL-safe, padded or not.
+def base64_texts(text: str, *, is_value: bool = True) -> list[str]:
+    """Return the texts that base64 words in `text`, perhaps all of a value, decode to, standard and URL-safe.
 
     A word also counts up to ``--`` (Rails signs so), and together with the path segments after it, joined with
-    and without the slash (imgproxy splits long words, standard base64 has slashes). A word that turns into
-    garbage counts up to there.
+    and without the slash (imgproxy splits long words, standard base64 has slashes), and with the lines after it.
+    A word that turns into garbage counts up to there.
     """
     found: dict[str, None] = {}
     tails = 0
-    for word in _slashed_base64(text) if "/" in text or "+" in text else ():
+    for match in _BASE64_LINES.finditer(text) if "\n" in text else ():
+        word = _LINE_BREAK.sub("", match[0])[:_MAX_BASE64]
+        if starts_like_text(word) and (decoded := _base64(word)):
+            found[decoded] = None
+    for word in _slashed_base64(text, is_value=is_value) if "/" in text or "+" in text else ():
         if decoded := _base64(word):
             found[decoded] = None
     for match in _BASE64.finditer(text):
@@ -365,15 +472,36 @@ def _texts_of_bytes(data: bytes) -> Iterator[tuple[str, bool]]:
 
 
 def _strings_in(data: bytes) -> Iterator[str]:
-    """Yield what may be strings in a binary record: runs of UTF-8 text, also without what may be a length byte."""
-    text = data.decode("utf-8", "replace")
-    for run in re.split(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffd]+", text):
+    """Yield what may be strings in a binary record: runs of UTF-8 text, as they are and by what may be their lengths.
+
+    A length of 32 to 126 is a printable character glued to the front of its string, and the tag of the next
+    field may be glued to the end.
+    """
+    text = data.decode("utf-8", "surrogateescape")
+    for match in _RUN.finditer(text):
+        run = match[0]
         if len(run) < 4 or not re.search(r"[/.]", run) or not re.search(r"[^\W_]{2}", run):
             continue
         yield run
-        # A length of 32 to 126 is a printable character glued to the front; a tag may be glued to the end.
-        for start in (1, 2):
-            length = ord(run[start - 1])
-            rest = run[start:]
-            if 4 <= length <= len(rest.encode()):
-                yield rest.encode()[:length].decode("utf-8", "ignore")
+        raw = run.encode()
+        before = ord(text[match.start() - 1]) & 0xFF if match.start() else 0
+        for start in range(min(5, len(raw) - 3)):
+            mark = raw[start - 1] if start else before
+            # Protocol Buffers and most others; Avro's zigzag; MessagePack and CBOR; Ruby's Marshal.
+            for length in {mark, mark >> 1, mark & 0x1F, mark - 5}:
+                if 4 <= length <= len(raw) - start and (start or length < len(raw)):
+                    yield raw[start : start + length].decode("utf-8", "ignore")
+        yield from _chained(raw)
+
+
+def _chained(raw: bytes) -> Iterator[str]:
+    """Yield the strings of a run that is nothing but short strings of CBOR, each after its length."""
+    found: list[bytes] = []
+    place = 0
+    while place < len(raw):
+        length = raw[place] - 0x60
+        found.append(raw[place + 1 : place + 1 + length])
+        place += 1 + length
+        if not 0 <= length <= 0x17 or place > len(raw):
+            return
+    yield from (part.decode("utf-8", "ignore") for part in found if len(part) >= 4)

@@ -19,14 +19,7 @@ _ADDRESS = re.compile(
 )
 _ONE_SLASH = re.compile(r"^(https?|s3[an]?|gs|local|file):/{0,1}(?=[^/])", re.IGNORECASE)
 _PROXY_EXTENSION = re.compile(r"[@.][A-Za-z0-9]{2,5}$")
-#: A path segment that asks for a transformation: what follows it is a path again.
-_OPTION = re.compile(
-    r"[^/]*[:=,][^/]*|\d*x\d*|[a-z]{1,3}_[a-z0-9.]+|v\d+|s--[\w-]+--|smart|fit-in|(?:full|adaptive-)*fit-in|meta"
-    r"|cdn-cgi|image|images|imagedelivery|unsafe|insecure|plain|upload|fetch|raw|authenticated|private|sensitive"
-    r"|_ipx|_next|_vercel|_image|ipx|media|render|transform|resize|crop|fit|fill|preview|thumb|thumbnail|-|_"
-    r"|(?:top|bottom|left|right|middle|center)|[A-Za-z0-9_-]{26,28}=?",
-    re.IGNORECASE,
-)
+#: A path segment that asks for a transformation, unmistakably.
 _MARKERS = re.compile(
     r"cdn-cgi|unsafe|insecure|plain|_ipx|ipx|upload|fetch|fit-in|tr:[^/]*|[^/]*[:=,][^/]*|\d*x\d+|\d+x\d*"
     r"|[A-Za-z0-9_-]{27}=",
@@ -73,18 +66,15 @@ def parameters(query: str) -> Iterator[str]:
 def after_options(path: str) -> Iterator[str]:
     """Yield the rests of `path` after segments that look like a transformation: ``w_300/``, ``300x200/``, ``plain/``.
 
-    Of a path on our own host. Nothing when no segment is unmistakably one: a folder is then only a folder.
+    Of a path on our own host. Other segments than those may be options, too, so every rest counts; nothing when no
+    segment is unmistakably one: a folder is then only a folder.
     """
     head = path.partition("?")[0]
     segments = head.split("/")
     if len(segments) > 64 or not any(_MARKERS.fullmatch(segment) for segment in segments[:-1]):
         return
-    last = max(place for place, segment in enumerate(segments[:-1]) if _MARKERS.fullmatch(segment))
-    for place in range(len(segments) - 1):
-        # Up to the last unmistakable option every rest counts; after it, as long as segments look like options.
-        if place > last and not _OPTION.fullmatch(segments[place]):
-            return
-        rest = "/".join(segments[place + 1 :])
+    for place in range(1, len(segments)):
+        rest = "/".join(segments[place:])
         if rest:
             yield rest
             bare = re.sub(r"@[A-Za-z0-9]{2,5}$", "", rest)

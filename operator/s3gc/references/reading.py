@@ -68,10 +68,13 @@ _IGNORED = re.compile(
 )
 _ABSOLUTE = re.compile(r"[/\\]|~[/\\]|\.\.[/\\]|[A-Za-z0-9_.-]{1,32}:[/\\]")
 _DOMAIN = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,62})\.){1,8}[a-z]{2,24}(?::\d{1,5})?/", re.IGNORECASE)
+_DOTTED_FOLDER = re.compile(r"\.[^/]*/.")
+_QUOTED = re.compile(r"[\"']([^\"']{1,1024})[\"']")
 _SPACED = re.compile(r"[\s\"<>]")
 _COMPOUND = re.compile(r"[<>\"\r\n]")
-_MARKUP = re.compile(r"</?[A-Za-z!][^<>]{0,512}>|=[\"']|[\"']\s?[:/]?>|\"\s?:|\\\"|\"[,)]")
+_MARKUP = re.compile(r"</?[A-Za-z!][^<>]{0,512}>|=[\"']")
 _URI = re.compile(r"(?:s3[an]?|gs)://|arn:", re.IGNORECASE)
+_LINES = re.compile(r"[\r\n]")
 _BLANK = re.compile(r"\s")
 _MANIFEST = re.compile(
     r"\.(?:m3u8?|mpd|ismc?)(?:/manifest)?$|/\.?(?:z(?:arr\.json|group|array|attrs|metadata))$", re.IGNORECASE
@@ -97,6 +100,7 @@ class Reading:
         self._plain_prefixes = ("",)
         self._seen: dict[str, int] = {}
         self._emitted: set[str] = set()  # paths that are keys already, with every key prefix of the column
+        self._ends: tuple[set[str], set[str]] = (set(), set())  # of paths, looked at by `_below_ours`
         self._work = _FREE_WORK
         self.undeclared_hosts: set[str] = set()
         self.other_bucket: set[str] = set()
@@ -194,7 +198,7 @@ class Reading:
         if self._work <= 0:
             self._simply(stripped)
             return
-        if _SIMPLE.fullmatch(text) and not _DOMAIN.match(text) and text[:2] not in ("0x", "0X"):
+        if _SIMPLE.fullmatch(text) and not _DOTTED_FOLDER.search(text) and text[:2] not in ("0x", "0X"):
             self._simple(text, depth, whole=whole)
             return
         if depth and not (whole or cut or scan) and _COMPOUND.search(stripped):
@@ -217,6 +221,7 @@ class Reading:
             rounds=1 if large else _ROUNDS,
             limit=6 if large else _MAX_VARIANTS,
             percent=not (spaced and cut),
+            mail=whole or cut or scan,
         )
         places = [locate(variant.strip(BLANKS), self.rules) for variant in variants]
         opaque = any(
@@ -242,10 +247,17 @@ class Reading:
             return
         for form in dict.fromkeys((text, stripped, stripped.lstrip("/"))):
             self._emit(form)
-        if _MARKUP.search(stripped) and not _URI.match(stripped):
+        is_markup = _MARKUP.search(stripped) is not None
+        if is_markup and _LINES.search(stripped):
             return
         place = locate(text.lstrip(BLANKS), self.rules)
-        if place is not None:
+        if is_markup:
+            # Hardly ever one reference, so only what a key with a tag or an attribute in it would be written as.
+            rests = place.rests if place is not None and place.kind is Kind.OWN else ((stripped, ("",)),)
+            for rest, key_prefixes in rests:
+                for form in (rest, *percent_readings(rest), rest.replace("\\", "/")):
+                    self._emit(form, key_prefixes)
+        elif place is not None:
             self._address(place, _MAX_DEPTH, whole=False)
         elif len(stripped) <= MAX_KEY_BYTES or "%" in stripped:
             for form in spellings(text):
@@ -257,8 +269,9 @@ class Reading:
             self._emit(text.rstrip("/"))
             if whole:
                 self._emit_prefix(text)
-        if self.rules.bases:
-            self._based(text, whole=whole)
+        self._based(text, whole=whole)
+        if f"/{self.rules.bucket}/" in text:
+            self._below_ours(text, depth)
         if len(text) >= 7:
             for other in uuid_spellings(text):
                 self._emit(other)
@@ -329,11 +342,16 @@ class Reading:
     def _compose(self, strings: list[str]) -> None:
         if len(strings) > 1:
             for key in compositions(strings):
+                if "://" in key:
+                    self._text(key, _MAX_DEPTH, whole=False, cut=False)
+                    continue
                 self._emit(key)
+                if key[0] == "/":
+                    self._emit(key.lstrip("/"))
 
     def _decoded(self, text: str, depth: int) -> None:
         if depth < _MAX_DEPTH:
-            for decoded in base64_texts(text):
+            for decoded in base64_texts(text, is_value=depth == 0):
                 self._text(decoded, depth + 1, whole=False, cut=True)
 
     def _ignored(self, text: str, depth: int) -> None:
@@ -341,6 +359,9 @@ class Reading:
         self.ignored = True
         if text[:5].lower() == "blob:" or depth >= _MAX_DEPTH:
             return
+        if text[:11].lower() == "javascript:":
+            for quoted in _QUOTED.findall(text):
+                self._text(quoted, depth + 1, whole=False, cut=False)
         carried = [text]
         match = _DATA.match(text)
         if match is not None and (match[1] or "text/plain").lower().startswith(
@@ -367,8 +388,9 @@ class Reading:
             for path in found:
                 for end in suffixes(path):
                     self._emit(end)
-        if self.rules.bases and len(stripped) <= MAX_WHOLE_PATH:
+        if len(stripped) <= MAX_WHOLE_PATH:
             self._based(stripped, whole=whole)
+            self._below_ours(stripped, depth)
         if whole and len(stripped) <= MAX_WHOLE_PATH:
             for path in _folder_forms(stripped):
                 self._emit_prefix(path)
@@ -380,6 +402,21 @@ class Reading:
             for inner in inner_addresses(stripped[: 4 * MAX_WHOLE_PATH]):
                 if inner != stripped:
                     self._text(inner, depth + 1, whole=False, cut=False)
+
+    def _below_ours(self, path: str, depth: int, *, hosts_only: bool = False) -> None:
+        """What follows our bucket or one of our hosts further on: ``local/bucket/key``, ``/mnt/bucket/key``."""
+        seen = self._ends[hosts_only]
+        for end in suffixes(path):
+            if end in seen:
+                return  # so are those after it; and without this, hosts in hosts in hosts would never end
+            seen.add(end)
+            head, _, rest = end.partition("/")
+            if head == self.rules.bucket and not hosts_only:
+                self._rest(rest, ("",), whole=False)
+            elif rest and ("." in head or ":" in head) and depth < _MAX_DEPTH:
+                place = locate(end, self.rules)
+                if place is not None and place.kind is Kind.OWN:
+                    self._address(place, depth + 1, whole=False)
 
     def _based(self, path: str, *, whole: bool) -> None:
         slashed = path.replace("\\", "/") if "\\" in path else path
@@ -423,13 +460,8 @@ class Reading:
         path = place.path[: 4 * MAX_WHOLE_PATH]
         for inner in inner_addresses(path):
             self._text(inner, depth + 1, whole=False, cut=False)
-        for end in suffixes(path.partition("?")[0]):
-            # thumbor and weserv drop the scheme: what looks like one of our hosts is one.
-            head = end.partition("/")[0]
-            if "." in head or ":" in head:
-                nested = locate(end, self.rules)
-                if nested is not None and nested.kind is Kind.OWN:
-                    self._address(nested, depth + 1, whole=False)
+        # thumbor and weserv drop the scheme: what looks like one of our hosts is one.
+        self._below_ours(path.partition("?")[0], depth, hosts_only=True)
         cut = re.search(r"[?#]", path)
         if cut is None:
             return

@@ -51,9 +51,9 @@ _ADDRESS = (
 )
 #: What an address may hold that is read otherwise: hexadecimal digits of a database (`encodings._HEX`).
 _ODD_ADDRESS = r"[^A-Za-z0-9]0[xX]"
-#: The same of a path: such digits; a host in front (`reading._DOMAIN`), so that any end of it may be the key; a UUID
-#: (`encodings.uuid_spellings`), which is also meant without its dashes and in capitals.
-_ODD_PATH = r"^0[xX]|^[^/]*[.][A-Za-z]{2,24}/|^[0-9A-Fa-f-]{32,47}$"
+#: The same of a path: such digits; a folder with a dot, which may be a host (`reading._DOTTED_FOLDER`), so that any end
+#: of it may be the key; a UUID (`encodings.uuid_spellings`), which is also meant without its dashes and in capitals.
+_ODD_PATH = r"^0[xX]|[.][^/]*/|^[0-9A-Fa-f-]{32,47}$"
 #: See `proxies.after_options`: every segment that it takes for a sign of options.
 _OPTION = r"/(?i:cdn-cgi|unsafe|insecure|plain|_?ipx|upload|fetch|fit-in|[0-9]*x[0-9]+|[0-9]+x[0-9]*)/"
 #: Base64 with a slash near its front: then the whole text is one word (`encodings._BASE64_WHOLE`).

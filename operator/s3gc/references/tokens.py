@@ -23,9 +23,9 @@ _SPLITS = tuple(
     for pattern in (
         r"\s+",
         r"[\s\"'`<>“”„‟‘’‚‛«»‹›]+",
-        r"[\s\"'`<>“”„‟‘’‚‛«»‹›,;|()\[\]{}\\^]+",
-        r"[,;|\t\r\n\x0b\x0c\x85\u2028\u2029]+",
-        r"[\t\r\n\x0b\x0c\x85\u2028\u2029]+",
+        r"[\s\x00-\x1f\"'`<>“”„‟‘’‚‛«»‹›,;|()\[\]{}\\^]+",
+        r"[,;|\x00-\x1f\x85\u2028\u2029]+",
+        r"[\x00-\x1f\x85\u2028\u2029]+",
         r"[\r\n]+",
         r"[<>]+",
         r"\"",
@@ -41,14 +41,24 @@ _SPLITS = tuple(
         r"[\s\"'`<>,]+",
     )
 )
-#: Of them, those that are made in texts longer than this: each costs time in proportion to the length.
+#: Those that are made only in texts beyond ASCII: punctuation that needs no space, and letters beside a key.
+_WIDE_SPLITS = tuple(
+    re.compile(pattern)
+    for pattern in (
+        "[、，；：。！？…・،؛؟।]+",
+        "[「」『』【】《》〈〉（）［］｛｝〔〕]+",
+        r"[^\x00-\x7f]+",
+    )
+)
+#: Of the first, those that are made in texts longer than this: each costs time in proportion to the length.
 _COARSE_SPLITS = tuple(_SPLITS[place] for place in (1, 2, 3, 6, 7, 8))
 _COARSE_FROM = 65_536
-_WORDS = re.compile(r"[\s\"'`<>“”„‟‘’‚‛«»‹›,;|()\[\]{}\\^]+")
+_WORDS = re.compile(r"[\s\x00-\x1f\"'`<>“”„‟‘’‚‛«»‹›,;|()\[\]{}\\^]+")
 _EDGES = " \t\r\n\"'`<>()[]{}.,;:!?*_~-–—|=&#“”„‘’«»‹›…。、，；：！？（）「」『』【】\u200b\u200e\u200f\ufeff"
 _ENDS = " \t\r\n\"'`<>)]}.,;:!?*~…。、，；：！？）」』】”’»›\u200b\u200e\u200f\ufeff"
 _BULLET = re.compile(r"\s*(?:[-*+•–]|\d{1,9}[.)])\s+")
-_INNER = re.compile(r"[:=!]+\s*|\s-\s|\s=>\s")
+_INNER = re.compile(r"[:=!]+\s*|\s[-–—→]+>?\s")
+_TITLE = re.compile(r"(?<=[\s>])[\"']")
 _MEANINGFUL = re.compile(r"[^\s!-/:-@\[-`{-~]")
 #: Inner separators of one piece that are tried, from its front and from its end.
 _MAX_INNER = 6
@@ -73,6 +83,7 @@ _URL_CUTS = (
     re.compile(r"[,;|]"),
     re.compile(r"[,;]"),
     re.compile(r"[\]}]"),
+    re.compile(r"!/"),
     re.compile(r"[^\x00-\x7f]"),
 )
 
@@ -80,7 +91,16 @@ _URL_CUTS = (
 _MAX_COMPOSED = 128
 _MAX_FOLDERS = 64
 _MAX_NAMES = 1024
+#: More combinations of folder, name and extension are not tried.
+_MAX_TRIPLES = 8192
 _EXTENSION = re.compile(r"\.?[A-Za-z0-9]{1,5}")
+#: Extensions that are known for such when they stand alone, without their dot.
+_WELL_KNOWN = re.compile(
+    r"\.[A-Za-z0-9]{1,5}|jpe?g|jfif|png|gif|webp|avif|hei[cf]|svg|bmp|tiff?|ico|psd|raw|dng|mp4|m4[av]|mov|webm|mkv|avi|ts"
+    r"|m3u8|mpd|mp3|og[agv]|opus|wav|flac|aac|pdf|docx?|xlsx?|pptx?|od[tsp]|rtf|csv|tsv|txt|md|jsonl?|xml|ya?ml|html?"
+    r"|css|js|epub|zip|gz|tgz|tar|7z|rar|bz2|xz|zst|bin|dat|db|bak|sql|log|parquet|avro|orc|glb|gltf|stl|obj|ics|eml|vtt|srt",
+    re.IGNORECASE,
+)
 _NAMED = re.compile(r"[^/]\.[A-Za-z0-9]{1,8}$")
 _NAME = re.compile(r"[^/\\\r\n]{1,255}\.[A-Za-z0-9]{1,8}")
 
@@ -105,7 +125,8 @@ def pieces(text: str) -> Iterator[str]:
     seen: set[str] = set()
     if len(text) <= _COARSE_FROM:
         yield from _trimmed(text)
-    for split in _SPLITS if len(text) <= _COARSE_FROM else _COARSE_SPLITS:
+    splits = _SPLITS if len(text) <= _COARSE_FROM else _COARSE_SPLITS
+    for split in splits if text.isascii() else splits + _WIDE_SPLITS:
         parts = split.split(text)
         if len(parts) == 1 and split is not _SPLITS[0]:
             continue
@@ -127,7 +148,8 @@ def _trimmed(part: str) -> Iterator[str]:
         bare = bare[bullet.end() :]
         yield bare
     yield from _without_punctuation(bare)
-    if "://" in bare[:40]:
+    head, mark, _ = bare[:40].partition("://")
+    if mark and "/" not in head:
         return  # a URL: `embedded_urls` cuts it better than at its colons
     inner = list(_INNER.finditer(bare)) if len(bare) <= 65_536 else []
     for match in dict.fromkeys(inner[:_MAX_INNER] + inner[-_MAX_INNER:]):
@@ -172,9 +194,9 @@ def _bracketed(text: str) -> Iterator[str]:
                 emitted += len(inner)
                 if _MEANINGFUL.search(inner):
                     yield from _trimmed(inner)
-                    titled = re.match(r"\s*<?([^\"'<>]+?)>?\s+[\"'].{0,1024}$", inner, re.DOTALL)
-                    if titled is not None:
-                        yield titled[1]
+                    quoted = _TITLE.search(inner)
+                    if quoted is not None:
+                        yield inner[: quoted.start()].strip().strip("<>")
 
 
 def literal_strings(text: str) -> Iterator[str]:
@@ -267,14 +289,17 @@ def strings_in(document: Any) -> list[str]:
 
 
 def compositions(strings: list[str]) -> Iterator[str]:
-    """Yield keys whose folder, name and extension are stored apart in one document.
+    """Yield keys (and addresses) whose folder, name and extension are stored apart in one document.
 
-    WordPress lists its sizes by file name beside the full path of the original; Strapi keeps ``hash`` and
+    WordPress lists its sizes by file name beside the full path of the original; Strapi keeps ``path``, ``hash`` and
     ``ext``; others ``path`` and ``name``. In large documents only folders are joined with file names.
     """
-    unique = [item for item in dict.fromkeys(strings) if 0 < len(item) <= 1024 and "://" not in item]
+    unique = [item for item in dict.fromkeys(strings) if 0 < len(item) <= 1024]
+    bases = [item for item in unique if "://" in item and item.endswith("/")]
+    unique = [item for item in unique if "://" not in item]
     folders = list(dict.fromkeys(item.rpartition("/")[0] for item in unique if "/" in item.strip("/")))
     folders += [item.rstrip("/") for item in unique if "/" in item.strip("/") and not _NAMED.search(item)]
+    folders += [base.rstrip("/") for base in bases]
     names = [item for item in unique if _NAME.fullmatch(item)]
     for folder in folders[:_MAX_FOLDERS]:
         for name in names[:_MAX_NAMES]:
@@ -282,6 +307,9 @@ def compositions(strings: list[str]) -> Iterator[str]:
     if len(unique) > _MAX_COMPOSED:
         return
     short = [item for item in unique if not re.search(r"[\s<>{}\"]", item)]
+    extensions = [item for item in short if _WELL_KNOWN.fullmatch(item)]
+    if len(short) * len(short) * len(extensions) > _MAX_TRIPLES:
+        extensions = []
     for first in short:
         base = first.rstrip("/")
         if not base:
@@ -291,5 +319,9 @@ def compositions(strings: list[str]) -> Iterator[str]:
                 continue
             if second in names or "/" in first or first in folders:
                 yield f"{base}/{second.lstrip('/')}"
-            if _EXTENSION.fullmatch(second):
-                yield first + second if second.startswith(".") else f"{first}.{second}"
+            for extension in extensions:
+                if extension is not first and extension is not second:
+                    yield f"{base}/{second.strip('/')}.{extension.lstrip('.')}"
+        for extension in short:
+            if extension is not first and _EXTENSION.fullmatch(extension):
+                yield first + extension if extension.startswith(".") else f"{first}.{extension}"

@@ -75,6 +75,8 @@ _S3_SERVICE = re.compile(
 #: Access points are named, not bucketed: whose they are cannot be seen.
 _S3_UNPLACED = re.compile(r"(?:s3-accesspoint|s3-object-lambda|accesspoint|s3-control|s3-outposts)\b")
 _AWS_HOST = re.compile(rf"\.{_AWS_DOMAIN}$")
+#: Buckets may not have such names: aliases of access points, which may be ours.
+_ALIAS = re.compile(r"(?:-s3alias|--ol-s3|--op-s3|\.mrap)$", re.IGNORECASE)
 _BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,31}):(/{1,3})(?=[^/])")
@@ -89,9 +91,9 @@ _AUTHORITY_END = re.compile(r"[/?#\\]")
 @lru_cache(maxsize=256)
 def compiled(rules: ReferenceRules) -> Rules:
     """Prepare `rules`; a pure function of them, remembered because it is asked for with every value."""
-    bases = sorted(
-        (_base(url, prefix) for url, prefix in rules.base_urls), key=lambda b: -len(b.host + b.path)
-    )
+    # "bucket/key" is a way to write an address, too: the bucket's name is a base without a host.
+    declared = [*rules.base_urls, (f"/{rules.bucket}/", "")]
+    bases = sorted((_base(url, prefix) for url, prefix in declared), key=lambda b: -len(b.host + b.path))
     return Rules(
         bucket=rules.bucket,
         host_bucket=rules.bucket.lower(),
@@ -176,9 +178,10 @@ def locate(text: str, rules: Rules) -> Located | None:
 
 def _own_scheme(scheme: str, rest: str, rules: Rules) -> tuple[tuple[str, tuple[str, ...]], ...]:
     found = [
-        (rest[len(base.path) :].lstrip("/"), base.key_prefixes)
+        (below, base.key_prefixes)
         for base in rules.bases
         if base.scheme == scheme and rest.startswith(base.path)
+        for below in _slashed(rest[len(base.path) :])
     ]
     return tuple(found)
 
@@ -192,6 +195,8 @@ def _locate_uri(rest: str, rules: Rules) -> Located:
     host = _host(bucket)
     if host in rules.endpoint_hosts or host in rules.base_hosts or _AWS_HOST.search("." + host):
         return _locate_host(rest, rules, has_scheme=True)  # s3://endpoint/bucket/key, as some tools write it
+    if _ALIAS.search(bucket):
+        return Located(Kind.UNDECLARED, "", path, ((path, ("",)),))
     if _BUCKET_NAME.fullmatch(bucket):
         return Located(Kind.OTHER, bucket, path)
     return Located(
@@ -214,6 +219,8 @@ def _locate_arn(text: str, rules: Rules) -> Located | None:
     bucket, _, path = resource.partition("/")
     if bucket == rules.bucket:
         return Located(Kind.OWN, bucket, path, ((path, ("",)),))
+    if _ALIAS.search(bucket):
+        return Located(Kind.UNDECLARED, "", path, ((path, ("",)),))
     return Located(Kind.OTHER, bucket, path)
 
 
@@ -254,7 +261,8 @@ def _locate_host(rest: str, rules: Rules, *, has_scheme: bool) -> Located:
         return Located(Kind.OWN, host, path, tuple(found))
     if kind is not Kind.UNDECLARED:
         return Located(kind, host, path)
-    is_reported = has_scheme and host not in rules.base_hosts and ("." in host or ":" in authority)
+    is_known = host in rules.base_hosts or host in rules.endpoint_hosts
+    is_reported = has_scheme and not is_known and ("." in host or ":" in authority)
     return Located(Kind.UNDECLARED, host, path, ((path, ("",)),), shows_host=is_reported)
 
 
@@ -265,7 +273,11 @@ def _kind_of(host: str, path: str, rules: Rules) -> Kind:
         # Path style, unless the endpoint was declared with the bucket in its name.
         if host.startswith(rules.host_bucket + ".") or _after_bucket(path, rules) is not None:
             return Kind.OWN
-        return Kind.FOREIGN if host in rules.foreign_hosts else Kind.OTHER
+        if host in rules.foreign_hosts:
+            return Kind.FOREIGN
+        if _S3_SERVICE.fullmatch(host) or _names_other_bucket(path, rules):
+            return Kind.OTHER
+        return Kind.UNDECLARED
     if _S3_SERVICE.fullmatch(host):
         return Kind.OWN if _after_bucket(path, rules) is not None else Kind.OTHER
     if host in rules.foreign_hosts:
@@ -275,10 +287,25 @@ def _kind_of(host: str, path: str, rules: Rules) -> Kind:
     return Kind.UNDECLARED
 
 
+def _names_other_bucket(path: str, rules: Rules) -> bool:
+    """Whether `path`, on a declared endpoint, is surely another bucket's.
+
+    An endpoint may be behind a proxy that serves more than S3's own paths (Supabase, a gateway of one bucket), so
+    what begins with no name of a bucket, or names ours further on, is not.
+    """
+    first, _, rest = re.split(r"[?#]", path.lstrip("/"), maxsplit=1)[0].partition("/")
+    if not rest or not _BUCKET_NAME.fullmatch(first):
+        return False
+    return not any(f"/{rules.bucket}/" in f"/{form}/" for form in (rest, *percent_readings(rest)))
+
+
 def _names_a_bucket(host: str) -> bool:
-    """Whether `host` is some bucket's name in front of an S3 endpoint."""
+    """Whether `host` is some bucket's name, not an alias, in front of an S3 endpoint."""
     labels = host.split(".")
-    return any(_S3_SERVICE.fullmatch(".".join(labels[place:])) for place in range(1, min(len(labels), 12)))
+    return any(
+        _S3_SERVICE.fullmatch(".".join(labels[place:])) and not _ALIAS.search(".".join(labels[:place]))
+        for place in range(1, min(len(labels), 12))
+    )
 
 
 def _after_bucket(path: str, rules: Rules) -> str | None:
@@ -302,14 +329,22 @@ def _below_bases(host: str, tail: str, rules: Rules) -> list[tuple[str, tuple[st
 
 
 def _rests(path: str, start: str) -> list[str]:
-    """What follows `start` in `path`, compared raw, decoded, and with doubled slashes collapsed."""
+    """What follows `start` in `path`, compared raw, decoded, and with doubled slashes collapsed.
+
+    With the slashes that a key may begin with, and without them.
+    """
     if start in ("", "/"):
-        return [path.lstrip("/")] if start or path[:1] in ("/", "") else [path]
+        return _slashed(path.removeprefix("/")) if start or path[:1] in ("/", "") else [path]
     for form in (path, *percent_readings(path), re.sub(r"/{2,}", "/", path)):
         for wanted in (start, *percent_readings(start)):
             if form.startswith(wanted):
-                return [form[len(wanted) :].lstrip("/")]
+                rest = form[len(wanted) :]
+                return _slashed(rest if wanted.endswith("/") else rest.removeprefix("/"))
     return []
+
+
+def _slashed(rest: str) -> list[str]:
+    return [rest, rest.lstrip("/")] if rest.startswith("/") else [rest]
 
 
 def path_of_base(path: str, rules: Rules) -> list[tuple[str, tuple[str, ...]]]:

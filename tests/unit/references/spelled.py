@@ -10,11 +10,13 @@ import base64
 import html
 import json
 import random
+import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import quote, quote_plus
 
+from s3gc.references.paths import BLANKS
 from s3gc.references.types import ReferenceRules
 
 BUCKET = "my-bucket"
@@ -64,6 +66,23 @@ def _in_pieces(text: str) -> str:
     return "/".join(text[place : place + 16] for place in range(0, len(text), 16))
 
 
+def _carries_base64(text: str) -> bool:
+    """What is told from a random name: text from its first byte, and no slash that looks like a path's.
+
+    A slash among the first characters is one only beside padding (`encodings._slashed_base64` argues why).
+    """
+    data = text.encode()
+    word = base64.b64encode(data).decode()
+    is_text = _no_controls(text.strip()[:8]) and text[:1] != "\n" and len(data) > 5
+    return is_text and ("/" not in word[:8] or word.endswith("="))
+
+
+def _is_escaped(text: str) -> bool:
+    """Not where ``escape()`` writes two letters of Latin-1 as what everybody else takes for one of UTF-8."""
+    escapes = re.findall("[\x80-\xff]+", text)
+    return all(text.encode("latin-1").decode("utf-8", "replace").count("\ufffd") for text in escapes)
+
+
 def _js_escape(text: str) -> str:
     out = []
     for unit in (text.encode("utf-16-be")[place : place + 2] for place in range(0, 2 * len(text) + 64, 2)):
@@ -111,7 +130,7 @@ ADDRESSES = (
     Way("base path of a host", lambda k: "https://app.example.org/files/" + quote(k) + "#top"),
     Way("key prefix", lambda k: k.removeprefix("store/")),
     Way("undeclared host", lambda k: "https://any.example.org/x/" + quote(k) + "?v=1"),
-    Way("escape()", lambda k: "https://any.example.org/" + _js_escape(k)),
+    Way("escape()", lambda k: "https://any.example.org/" + _js_escape(k), _is_escaped),
     Way(
         "Next.js",
         lambda k: "https://i.example.com/_next/image?url=" + quote(OWN + quote(k), safe="") + "&w=1",
@@ -156,7 +175,7 @@ WRAPPERS = (
     Way(
         "base64",
         lambda v: base64.b64encode(v.encode()).decode(),
-        lambda v: _no_controls(v.strip()[:8]) and v[:1] != "\n" and len(v.encode()) > 5,
+        _carries_base64,
     ),
     Way("a line of a text", lambda v: f"first line\n{v}\nlast", _on_a_line),
 )
@@ -180,8 +199,11 @@ def random_key(rng: random.Random) -> str:
 
 
 def is_readable(key: str) -> bool:
-    """Whether a value could mean `key` at all: not blanks, not punctuation alone, not what is ignored."""
-    bare = key.strip()
+    """Whether a value could mean `key` at all: not blanks, not punctuation alone, not what is ignored.
+
+    A value of blanks and characters of no width means nothing, as NULL does: every emptied field would name it.
+    """
+    bare = key.strip(BLANKS)
     has_letters = any(letter.isalnum() or ord(letter) > 0x2000 for letter in bare)
     return has_letters and not bare.lower().startswith(("data:", "mailto:", "tel:"))
 
