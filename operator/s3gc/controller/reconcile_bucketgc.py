@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 _HELD_SECONDS = 15
 #: While something is in the way that may pass by itself.
 _TROUBLE_SECONDS = 60
+#: So long a pod may take to find its place before anybody is told.
+_SETTLING_SECONDS = 15
 #: Why there is no pod after so long is a question for a person: a quota, a policy of the namespace.
 _NO_POD_SECONDS = 60
 
@@ -125,6 +127,8 @@ class BucketGCReconciler:
         pods, trouble = await self._actor.pods(job)
         if not pods and look.now - job.created > timedelta(seconds=_NO_POD_SECONDS):
             trouble = f"it has no pod; `kubectl describe job {job.name}` says why"
+        if look.now - job.created < timedelta(seconds=min(_SETTLING_SECONDS, self._progress_seconds)):
+            trouble = None  # a node that comes, an image that is pulled: it may pass by itself
         text = await self._actor.log_of(job, pods) if job.state is JobState.RUNNING else ""
         look.pod_trouble = trouble
         look.status = look.status.model_copy(
