@@ -18,6 +18,7 @@ import aiosqlite
 
 from s3gc.backup.bringing import bring_back
 from s3gc.backup.restoring import Locks, Restoration
+from s3gc.backup.settle import settle
 from s3gc.config import S3GCConfig
 from s3gc.exceptions import RestoreError, VaultCorruptedError
 from s3gc.results import Progress, RestoreResult
@@ -102,6 +103,7 @@ async def restore_operation(
             await restore.run(bucket, None)
         else:
             async with _locked(vault, state, operation, wait_seconds) as (locks, scopes):
+                await _settle(bucket, operation, restore)
                 await restore.hold_keys(scopes)
                 await restore.run(bucket, locks)
                 await restore.finish()
@@ -154,6 +156,15 @@ async def _origin(operation: Operation, problems: list[str]) -> str | None:
     except (VaultCorruptedError, FileNotFoundError) as error:
         problems.append(str(error) or "operation.json is missing")
         return None
+
+
+async def _settle(bucket: Bucket, operation: Operation, restore: Restoration) -> None:
+    """Put on record what a killed run deleted, while it can still be told; damage must not stop a restore."""
+    try:
+        if (await operation.record()).journal == "open":
+            await settle(bucket, operation, versioning=restore.versioning)
+    except (VaultCorruptedError, FileNotFoundError) as error:
+        restore.problems.append(str(error) or "operation.json is missing")
 
 
 @asynccontextmanager

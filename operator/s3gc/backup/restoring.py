@@ -260,11 +260,23 @@ class Restoration:
             return
         for group, records in by_group.items():
             await self.operation.append_audit(group, records)
+        await self._count_in_record(len(back))
         if self.vault_db is not None and back:
             await catalog.ensure_schema(self.vault_db)
             await catalog.mark_restored(
                 self.vault_db, self.operation.id, (entry.key for entry, _ in back), now
             )
+
+    async def _count_in_record(self, restored: int) -> None:
+        """Where the metrics find it. A record that is damaged must not stop a restore."""
+        if not restored:
+            return
+        try:
+            extra = (await self.operation.record()).extra
+            total = int(extra.get("restored_count", 0)) + restored
+            await self.operation.update(extra={**extra, "restored_count": total})
+        except (VaultCorruptedError, FileNotFoundError) as error:
+            self.problems.append(f"what was restored could not be counted: {error}")
 
     async def finish(self) -> None:
         """Bring the manifest up to what came back, so that a rebuilt catalog knows it too."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from s3gc.backup.settle import Tally
 from s3gc.config import GCMode, S3GCConfig
 from s3gc.inventory.listing import Inventory
 from s3gc.plan.join import Joined
@@ -39,6 +40,7 @@ class CycleFacts:
     checked: CheckResult = field(default_factory=CheckResult)
     healed: CheckResult = field(default_factory=CheckResult)
     recovered: CheckResult = field(default_factory=CheckResult)
+    before: Tally = field(default_factory=Tally)  # what earlier runs of a resumed operation did
     purge: PurgeResult = field(default_factory=PurgeResult)
     purged: tuple[int, int] = (0, 0)  # versions and bytes, as the journal of this operation has them
     seconds: dict[str, float] = field(default_factory=dict)  # phase -> wall seconds
@@ -61,7 +63,7 @@ class CycleFacts:
         requests: Mapping[str, int],
     ) -> GCResult:
         """Return the result as of now; `seconds` is the cycle's wall time, `requests` the bucket's, by action."""
-        swept, checked = self.swept, self.checked
+        swept, checked, before = self.swept, self.checked, self.before
         planned = self.plan
         dry = config.mode is GCMode.DRY_RUN
         return GCResult(
@@ -75,8 +77,8 @@ class CycleFacts:
             duration_seconds=round(seconds, 3),
             planned_objects=planned.objects if planned else 0,
             verified_orphans=(planned.objects if planned else 0) if dry else swept.verified,
-            deleted_count=swept.deleted,
-            backed_up_count=swept.backed_up,
+            deleted_count=before.deleted + swept.deleted,
+            backed_up_count=before.backed_up + swept.backed_up,
             skipped_count=sum(swept.skipped.values()),
             late_references=len(checked.late),
             late_reference_keys=sorted(checked.late)[:100],
@@ -84,15 +86,17 @@ class CycleFacts:
             reclaimable_bytes=planned.bytes if planned else 0,
             # A delete marker frees nothing; the bytes are still there as a noncurrent version. What came back in this
             # very cycle was not freed either.
-            reclaimed_bytes=max(swept.freed_bytes - checked.rewritten_bytes, 0) + self.purged[1],
+            reclaimed_bytes=max(before.freed_bytes + swept.freed_bytes - checked.rewritten_bytes, 0)
+            + self.purged[1],
             purged_count=self.purged[0],
             purged_bytes=self.purged[1],
             purge_kept=dict(self.purge.kept),
-            backed_up_bytes=swept.backed_up_bytes,
-            vault_bytes_written=swept.vault_bytes,
+            backed_up_bytes=before.backed_up_bytes + swept.backed_up_bytes,
+            vault_bytes_written=before.vault_bytes + swept.vault_bytes,
             verification=verifier.level,
             verification_reason=verifier.reason,
-            verified=checked.verified,
+            # An older journal that could not be closed leaves a deletion unchecked as well.
+            verified=checked.verified and self.recovered.verified,
             deletion=deletion,
             plan_digest=planned.digest if planned else None,
             approval_expires_at=self.approval_expires_at,

@@ -22,6 +22,7 @@ from pathlib import Path
 import aiosqlite
 
 from s3gc.backup.retention import expire
+from s3gc.backup.settle import close_abandoned, settle, tally
 from s3gc.config import Approval, GCMode, S3GCConfig, Versions
 from s3gc.cycle.facts import CycleFacts
 from s3gc.cycle.start import choose_operation, open_sources
@@ -111,6 +112,7 @@ class _Cycle:
         self.started_at = self.clock.now()
         self.executing = config.mode is GCMode.EXECUTE
         self.facts = CycleFacts()
+        self.recovered: list[Operation] = []
         self.sources: list[tuple[Source, SourcePreflight]] = []
         self.capabilities: Capabilities | None = None
         self.method: Method | None = None
@@ -144,7 +146,7 @@ class _Cycle:
         try:
             with self._phase("Preflight"):
                 await self._open_sources()
-                await self._recover(except_operation=operation.id if resumed else "")
+                await self._recover(operation, resumed=resumed)
                 await self._preflight_store()
             inventory = await self._list()
             columns = await self._read()
@@ -169,10 +171,11 @@ class _Cycle:
         self.sources = await open_sources(self.config, self.bucket, executing=self.executing)
         self.verifier = await Verifier.begin(self.sources)
 
-    async def _recover(self, *, except_operation: str) -> None:
+    async def _recover(self, current: Operation, *, resumed: bool) -> None:
+        """Put on record what killed runs did, and check what they deleted; see `sweep.recover`."""
+        versioning = (await self.bucket.versioning()).status if self.executing else "Enabled"
         for operation in await open_operations(self.vault, self.scope):
-            if operation.id == except_operation:
-                continue  # resumed: its own check at the end covers its whole journal
+            is_current = operation.id == current.id
             if not self.executing:
                 self.facts.errors.append(
                     f"operation {operation.id} was cut off while deleting; run a cycle in execute mode to check and "
@@ -180,20 +183,27 @@ class _Cycle:
                 )
                 continue
             self.tell(Progress("Recovering"))
-            versioning = await self.bucket.versioning()
-            if versioning.status != "Off":
-                await uncover_newer_versions(self.bucket, operation, versioning=versioning.status)
+            if versioning != "Off":
+                await uncover_newer_versions(self.bucket, operation, versioning=versioning)
+            if is_current:
+                await settle(self.bucket, operation, versioning=versioning)
+                continue  # its own check at the end covers its whole journal
             result = await close_operation(
                 self.bucket,
                 self.vault,
                 operation,
                 self.verifier,
-                versioning=versioning.status,
+                versioning=versioning,
                 create_only="honoured",
                 barrier_timeout_seconds=self.config.barrier_timeout_seconds,
             )
+            self.recovered.append(operation)
             self.facts.recovered.restored += result.restored
+            self.facts.recovered.verified &= result.verified
             self.facts.errors += result.errors
+        self.recovered += await close_abandoned(self.vault, self.scope, except_operation=current.id)
+        if resumed:
+            self.facts.before = await tally(current)
         for operation in await open_purges(self.vault, self.scope):
             if not self.executing:
                 self.facts.errors.append(
@@ -207,9 +217,9 @@ class _Cycle:
                     self.vault,
                     operation,
                     concurrency=self.config.concurrency,
-                    is_resumed=operation.id == except_operation,
+                    is_resumed=operation.id == current.id,
                 )
-                if operation.id == except_operation:
+                if operation.id == current.id:
                     self.facts.purged = await PurgeJournal(operation).total()
             except S3GCError as error:
                 # What is purged is in the vault, and no deletion depends on it; only further purges must wait.
@@ -483,8 +493,9 @@ class _Cycle:
             catalog = await open_catalog(self.catalog_path)
             try:
                 await close_purges(operation)
-                for changed in (operation.id, *sorted(self.facts.purge.operations)):
-                    await index_operation(catalog, self.vault.operation(changed))
+                changed = {operation.id, *(o.id for o in self.recovered), *self.facts.purge.operations}
+                for operation_id in sorted(changed):
+                    await index_operation(catalog, self.vault.operation(operation_id))
                 await self._expire(lock, operation, catalog)
             finally:
                 await catalog.close()

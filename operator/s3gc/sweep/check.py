@@ -34,7 +34,7 @@ class CheckResult:
 
     verified: bool = True
     checked: int = 0
-    late: dict[str, str] = field(default_factory=dict)  # key -> column that references it
+    late: dict[str, str] = field(default_factory=dict)  # key that was gone -> column that references it
     restored: list[str] = field(default_factory=list)
     rewritten_bytes: int = 0  # of those: written again from the vault (the others were only hidden)
     failed: dict[str, str] = field(default_factory=dict)  # key -> why it could not be brought back
@@ -75,7 +75,6 @@ async def check_operation(
             result.errors.append(f"the check after the deletions could not be finished: {error.message}")
             break
         result.checked += len(entries)
-        result.late.update(late)
         found = [entries[key] for key in late]
         await bring_back_all(
             bucket,
@@ -110,12 +109,14 @@ async def bring_back_all(
         try:
             how = await bring_back(bucket, vault, entry, versioning=versioning, create_only=create_only)
         except S3GCError as error:
+            result.late[entry.key] = reasons.get(entry.key, "")
             result.failed[entry.key] = error.message
             result.verified = False  # the journal must stay open until this key is back
             result.errors.append(f"{entry.key!r} is {reason} and could not be brought back: {error.message}")
             records.append(_record(entry, operation.id, "failed", reason, error.message))
             continue
-        if how != "present":
+        if how != "present":  # what was never deleted, or is there again, is nobody's loss
+            result.late[entry.key] = reasons.get(entry.key, "")
             result.restored.append(entry.key)
             result.rewritten_bytes += entry.size if how == "restored" else 0
             records.append(_record(entry, operation.id, "restored", reason, how))

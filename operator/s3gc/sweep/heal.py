@@ -47,7 +47,7 @@ async def heal(
         if not matcher.referenced:
             continue
         reasons = {key: hit.column.label for key, hit in matcher.referenced.items()}
-        result.late.update(reasons)
+        result.late.update(reasons)  # all of them: what is back already is referenced as well
         if bucket is None:
             continue
         by_operation: dict[str, list[str]] = {}

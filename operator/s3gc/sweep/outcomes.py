@@ -6,13 +6,10 @@ from dataclasses import dataclass
 
 from s3gc.exceptions import AccessDeniedError
 
-__all__ = ["FREED", "NO_VERSION", "Deleted", "Deletion", "Denied", "Kept", "Unversioned"]
+__all__ = ["NO_VERSION", "Deleted", "Deletion", "Denied", "Kept", "Unversioned"]
 
 #: How stores name the version of a bucket that has none: not at all, or "null".
 NO_VERSION = (None, "", "null")
-
-#: The audit's detail of a deletion that left no version: what a cut-off run reclaimed is told from it.
-FREED = "no version of it is left"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,12 +13,11 @@ import contextlib
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
+from s3gc.backup.settle import write_cut_off_result
 from s3gc.exceptions import VaultCorruptedError
-from s3gc.results import GCResult, Outcome
 from s3gc.store.bucket import Bucket
 from s3gc.sweep.purge_records import record_outcomes, tidy_markers
 from s3gc.sweep.purge_version import IsOlder, judge
-from s3gc.sweep.recover import count_audit
 from s3gc.vault.operations import Operation
 from s3gc.vault.purges import Purged, PurgeIntent, PurgeJournal
 from s3gc.vault.records import BackupEntry
@@ -100,25 +99,11 @@ async def _correct_result(operation: Operation, journal: PurgeJournal) -> None:
     count, size = await journal.total()
     record, result = await operation.record(), await operation.result()
     if result is None:
-        counts = await count_audit(operation)
-        result = GCResult(
-            operation_id=operation.id,
-            scope=record.scope,
-            bucket=record.bucket,
-            mode="execute",
-            outcome=Outcome.PARTIALLY_FAILED,
-            started_at=record.started_at,
-            completed_at=datetime.now(UTC),
-            deleted_count=counts.deleted,
-            skipped_count=sum(counts.kept.values()),
-            skipped=dict(counts.kept),
-            errors=[
-                "the run was cut off while it purged; a later one looked what became of it and closed it"
-            ],
-        )
+        # Killed before it had one.
+        result = await write_cut_off_result(operation, purged=count)
         await operation.update(
-            outcome=record.outcome or Outcome.PARTIALLY_FAILED,
-            completed_at=record.completed_at or datetime.now(UTC),
+            outcome=str(record.outcome or result.outcome),
+            completed_at=record.completed_at or result.completed_at,
         )
     corrected = result.model_copy(
         update={

@@ -3,27 +3,26 @@
 A run that is killed leaves, at worst, (a) an intent with no deletion, (b) a deletion with no audit, (c) a delete marker
 above a version that was not planned, (d) deletions that nobody verified. The journal names every key that any of these
 can concern, because it was durable before the first DELETE of its group. (c) is undone first and needs no database;
-then the ordinary check of `sweep.check` does the rest. Doing all this twice changes nothing.
+(a) and (b) are told apart and put on record (`backup.settle`); then the ordinary check of `sweep.check` does the rest.
+Doing all this twice changes nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from s3gc.backup.bringing import is_recorded_version
+from s3gc.backup.settle import account, settle
 from s3gc.exceptions import RefusedError
-from s3gc.results import GCResult, Outcome
+from s3gc.results import Outcome
 from s3gc.store.bucket import Bucket, VersioningStatus
 from s3gc.store.keys import key_bytes
 from s3gc.store.neighbours import VersionsOfMany
 from s3gc.store.types import ObjectVersion
 from s3gc.sweep.check import CheckResult, check_operation
 from s3gc.sweep.markers import BATCH, hidden_by_marker
-from s3gc.sweep.outcomes import FREED
 from s3gc.sweep.verify import Verifier
 from s3gc.vault.operations import Operation
 from s3gc.vault.records import AuditRecord, BackupEntry
@@ -115,6 +114,8 @@ async def close_operation(
     progress: Callable[[int], None] | None = None,
 ) -> CheckResult:
     """Check everything that `operation` intended to delete; close its journal when all of it is verified."""
+    is_cut_off = bool(await settle(bucket, operation, versioning=versioning))
+    written = await account(operation, is_cut_off=is_cut_off)
     result = await check_operation(
         bucket,
         vault,
@@ -127,52 +128,13 @@ async def close_operation(
     )
     if not result.verified:
         return result
+    if written is not None and result.rewritten_bytes:
+        freed = max(written.reclaimed_bytes - result.rewritten_bytes, 0)
+        await operation.write_result(written.model_copy(update={"reclaimed_bytes": freed}))
     record = await operation.record()
     await operation.write_manifest()
-    if await operation.result() is None:
-        counts = await count_audit(operation)
-        await operation.write_result(
-            GCResult(
-                operation_id=operation.id,
-                scope=record.scope,
-                bucket=record.bucket,
-                mode="execute",
-                outcome=Outcome.PARTIALLY_FAILED,
-                started_at=record.started_at,
-                completed_at=datetime.now(UTC),
-                verified_orphans=result.checked,
-                deleted_count=counts.deleted,
-                backed_up_count=result.checked,
-                skipped_count=sum(counts.kept.values()),
-                skipped=dict(counts.kept),
-                reclaimed_bytes=max(counts.freed_bytes - result.rewritten_bytes, 0),
-                late_references=len(result.restored),
-                late_reference_keys=result.restored[:100],
-                errors=["the run was cut off; a later one checked and closed it"],
-            )
-        )
-    outcome = record.outcome or Outcome.PARTIALLY_FAILED
+    outcome = written.outcome if written is not None else record.outcome or Outcome.PARTIALLY_FAILED
     await operation.update(
-        journal="closed", outcome=outcome, completed_at=record.completed_at or datetime.now(UTC)
+        journal="closed", outcome=str(outcome), completed_at=record.completed_at or datetime.now(UTC)
     )
     return result
-
-
-@dataclass(slots=True)
-class AuditCounts:
-    """What the audits of a run that left no result say. A deletion that was cut off from its audit is not in them."""
-
-    deleted: int = 0
-    freed_bytes: int = 0
-    kept: Counter[str] = field(default_factory=Counter)
-
-
-async def count_audit(operation: Operation) -> AuditCounts:
-    counts = AuditCounts()
-    async for record in operation.read_audit():
-        if record.action == "deleted":
-            counts.deleted += 1
-            counts.freed_bytes += record.size if record.detail == FREED else 0
-        elif record.action == "kept":
-            counts.kept[record.reason] += 1
-    return counts

@@ -6,8 +6,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from s3gc.sweep.outcomes import FREED
-from s3gc.vault.records import AuditRecord, BackupEntry, PlannedObject
+from s3gc.vault.records import FREED, AuditRecord, BackupEntry, PlannedObject
 
 __all__ = ["GroupTally", "SweepResult"]
 

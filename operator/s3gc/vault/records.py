@@ -11,7 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-__all__ = ["AuditRecord", "BackupEntry", "PackPart", "PlannedObject"]
+__all__ = ["FREED", "AuditRecord", "BackupEntry", "PackPart", "PlannedObject"]
+
+#: How the audit's detail of a deletion that left no version begins: what a cut-off run reclaimed is told from it.
+FREED = "no version of it is left"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import aiosqlite
-import asyncpg
 import pytest
+from tests.library.cycle.rows import PostgresRows
 from tests.library.cycle.world import AtPhase, World
 from tests.testbed.services import Postgres, S3Server
 
@@ -20,14 +20,6 @@ from s3gc.results import Outcome, RestoreResult
 
 KEYS = [f"uploads/{number:03d}.bin" for number in range(40)]
 BODIES = {key: key.encode() * (number + 1) for number, key in enumerate(KEYS)}
-
-
-@pytest.fixture
-async def world(
-    s3: S3Server, postgres: Postgres, credentials: Callable[[S3Server], None], tmp_path: Path
-) -> World:
-    credentials(s3)
-    return await World(s3, await postgres.fresh_database(), tmp_path / "vault").begin()
 
 
 async def _restore(config: S3GCConfig, operation_id: str, **options: object) -> RestoreResult:
@@ -86,18 +78,8 @@ async def test_an_execute_deletes_exactly_the_orphans_and_a_restore_brings_every
 async def test_an_object_referenced_during_the_sweep_is_back_when_the_cycle_ends(world: World) -> None:
     await world.upload(BODIES)
     await world.reference(KEYS[:30])
-    writer = await asyncpg.connect(world.dsn)
-    transaction = writer.transaction()
-    await transaction.start()
-    await writer.execute("insert into files(key) values ($1)", KEYS[35])  # open: no other session sees it
-
-    async def commit() -> None:
-        await transaction.commit()
-
-    hook = AtPhase("Checking", commit)
-    result = await world.run(progress=hook)
-    await writer.close()
-    assert hook.task is not None
+    late = await world.rows.late(KEYS[35])  # open: no other session sees it
+    result = await world.run(progress=AtPhase("Checking", late.commit))
     assert result.late_references == 1
     assert result.late_reference_keys == [KEYS[35]]
     assert result.outcome is Outcome.PARTIALLY_FAILED
@@ -107,12 +89,8 @@ async def test_an_object_referenced_during_the_sweep_is_back_when_the_cycle_ends
 async def test_a_writer_that_rolls_back_restores_nothing(world: World) -> None:
     await world.upload(BODIES)
     await world.reference(KEYS[:30])
-    writer = await asyncpg.connect(world.dsn)
-    transaction = writer.transaction()
-    await transaction.start()
-    await writer.execute("insert into files(key) values ($1)", KEYS[35])
-    result = await world.run(progress=AtPhase("Checking", transaction.rollback))
-    await writer.close()
+    late = await world.rows.late(KEYS[35])
+    result = await world.run(progress=AtPhase("Checking", late.rollback))
     assert (result.late_references, result.outcome) == (0, Outcome.SUCCEEDED)
     assert KEYS[35] not in world.present()
 
@@ -122,15 +100,11 @@ async def test_a_writer_that_never_ends_leaves_the_result_unverified_and_the_nex
 ) -> None:
     await world.upload(BODIES)
     await world.reference(KEYS[:30])
-    writer = await asyncpg.connect(world.dsn)
-    transaction = writer.transaction()
-    await transaction.start()
-    await writer.execute("insert into files(key) values ($1)", KEYS[35])
+    late = await world.rows.late(KEYS[35])
     result = await world.run(world.config(barrier_timeout_seconds=1))
     assert not result.verified
     assert result.outcome is Outcome.PARTIALLY_FAILED
-    await transaction.commit()
-    await writer.close()
+    await late.commit()
     after = await world.run()
     assert after.healed_count == 1
     assert KEYS[35] in world.present()
@@ -170,7 +144,7 @@ async def test_an_emptied_table_is_refused(world: World) -> None:
     await world.upload(BODIES)
     await world.reference(KEYS)
     await world.run(world.config(mode="dry_run"))
-    await world.execute("truncate files")
+    await world.execute("delete from files")
     result = await world.run()
     assert result.outcome is Outcome.REFUSED
     assert any(guard.tripped and guard.guard == "minReferences" for guard in result.guards)
@@ -181,7 +155,7 @@ async def test_an_undeclared_column_that_names_a_planned_object_is_refused(world
     await world.upload(BODIES)
     await world.reference(KEYS[:30])
     await world.execute("create table fresh(id int, picture text)")
-    await world.execute("insert into fresh values (1, $1)", f"/{KEYS[33]}")
+    await world.execute("insert into fresh values (1, ?)", f"/{KEYS[33]}")
     result = await world.run()
     assert result.outcome is Outcome.REFUSED
     tripped = [guard for guard in result.guards if guard.tripped]
@@ -265,7 +239,9 @@ async def test_a_declared_source_that_cannot_be_read_is_never_left_out(
 async def test_change_capture_that_cannot_be_had_is_an_error_and_never_ignored(world: World) -> None:
     await world.upload({"a.bin": b"1"})
     with pytest.raises(CDCError, match="change capture"):
-        await world.run(world.config(cdc_backend="postgres", cdc_connection_url=world.dsn))
+        await world.run(
+            world.config(cdc_backend="postgres", cdc_connection_url="postgresql://nobody@127.0.0.1:1/none")
+        )
     assert world.present() == {"a.bin": b"1"}
 
 
@@ -313,8 +289,8 @@ async def test_an_unversioned_bucket_whose_store_ignores_conditions_needs_a_deci
     condition: str,
 ) -> None:
     credentials(minio)
-    dsn = await postgres.fresh_database()
-    world = await World(minio, dsn, tmp_path / "vault", versioning=False).begin()
+    rows = await PostgresRows.fresh(postgres)
+    world = await World(minio, rows, tmp_path / "vault", versioning=False).begin()
     await world.upload(BODIES)
     await world.reference(KEYS[:30])
     config = world.config(deletion={"condition": condition})
@@ -334,8 +310,8 @@ async def test_an_unversioned_bucket_with_honoured_conditions_is_swept_by_condit
     versitygw: S3Server, postgres: Postgres, credentials: Callable[[S3Server], None], tmp_path: Path
 ) -> None:
     credentials(versitygw)
-    dsn = await postgres.fresh_database()
-    world = await World(versitygw, dsn, tmp_path / "vault", versioning=False).begin()
+    rows = await PostgresRows.fresh(postgres)
+    world = await World(versitygw, rows, tmp_path / "vault", versioning=False).begin()
     await world.upload(BODIES)
     await world.reference(KEYS[:30])
     result = await world.run()

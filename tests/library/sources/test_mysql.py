@@ -366,6 +366,31 @@ async def test_with_select_only_an_indexed_key_is_asked_for_under_a_share_lock_t
         writer.close()
 
 
+async def test_the_share_lock_is_never_in_a_circle_with_an_application_s_transaction(url: str) -> None:
+    """Whoever waits while holding locks can close a circle, and the server may end the application's part of it."""
+    await my(url, "CREATE TABLE t (id int primary key, k varchar(50), KEY (k))",
+             "INSERT INTO t SELECT seq, concat('k', lpad(seq, 4, '0')) FROM seq_1_to_200")  # fmt: skip
+    keys = [f"k{number:04d}" for number in range(1, 201)]  # asked for in one statement
+    role = await select_only(url, "s3gc_reader")
+    async with source_of(role, table="t", columns=[{"name": "k", "format": "key"}]) as source:
+        assert (await source.preflight(execute=True)).barrier == "share_lock"
+        for number in range(5):
+            writer = await my_connection(url, autocommit=False)
+            await my_run(
+                writer, f"UPDATE t SET k = 'late' WHERE id = {199 - number}"
+            )  # behind those asked first
+            waiting = asyncio.create_task(source.referenced([*keys, "late"]))
+            await asyncio.sleep(0.2)
+            await my_run(writer, f"DELETE FROM t WHERE id = {2 + number}")  # no deadlock here
+            assert not waiting.done()
+            await writer.commit()
+            found = await waiting  # and none there
+            writer.close()
+            assert "late" in found
+            assert f"k{199 - number:04d}" not in found
+            assert {f"k{n:04d}" for n in range(10, 190)} <= set(found)
+
+
 async def test_a_table_that_is_not_innodb_has_no_barrier(url: str) -> None:
     await my(url, "CREATE TABLE t (k text) ENGINE=MyISAM", "CREATE VIEW v AS SELECT k FROM t")
     for options in ({"table": "t", "columns": ["k"]}, {"table": "v", "columns": ["k"]},

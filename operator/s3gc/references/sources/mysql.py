@@ -16,6 +16,7 @@ from s3gc.config import SourceConfig
 from s3gc.exceptions import ConfigurationError, SourceError
 from s3gc.references.sources.ignored import IgnoredColumns
 from s3gc.references.sources.mysql_catalog import DIALECT, SYSTEM_SCHEMAS, literal, load_server, tables_of
+from s3gc.references.sources.mysql_locking import WAYS_TO_LOCK, locked_rows
 from s3gc.references.sources.mysql_plan import Item, Plan, make_plan
 from s3gc.references.sources.mysql_sample import sample_columns
 from s3gc.references.sources.mysql_session import CATALOG_SECONDS, IDLE_SECONDS, MySQL, Session
@@ -61,7 +62,7 @@ class MySQLSource:
         self._server = MySQL(self._address, config.name)
         self._ignored = IgnoredColumns(config.ignore_columns, DIALECT)
         self._plan: Plan | None = None
-        self._share_lock = False
+        self._lock = ""  # the clause of the share lock, where that is the barrier
 
     async def preflight(self, *, execute: bool) -> SourcePreflight:
         """Check everything that is declared; raises with all problems at once. `execute` refuses a replica."""
@@ -90,7 +91,7 @@ class MySQLSource:
             reason = query_obstacle(plan.columns)
             barrier, missing = await self._barrier(plan, hidden, unfit, reason)
         self._plan = plan
-        self._share_lock = barrier == "share_lock"
+        self._lock = self._lock if barrier == "share_lock" else ""
         return SourcePreflight(
             columns=plan.columns,
             can_query=not reason,
@@ -134,19 +135,28 @@ class MySQLSource:
         )
         obstacle = not_exact or _not_lockable(plan)
         if not obstacle:
-            try:
-                with self._server.translated("trying a share lock"):
-                    await self._ask(plan, ["s3gc-probe"], share_lock=True)
-            except SourceError as error:
-                obstacle = error.message
-            except ConfigurationError as error:
-                obstacle = f"LOCK IN SHARE MODE is refused: {error.message}"
+            obstacle = await self._try_to_lock(plan)
         if obstacle:
             return (
                 "",
                 f"{granted} (without it every column must have format key and an index, but {obstacle})",
             )
         return "share_lock", ""
+
+    async def _try_to_lock(self, plan: Plan) -> str:
+        """Find out how this server locks; returns why it does not, or ""."""
+        obstacle = ""
+        for self._lock in WAYS_TO_LOCK:
+            try:
+                with self._server.translated("trying a share lock"):
+                    await self._ask(plan, ["s3gc-probe"], self._lock)
+            except SourceError as error:
+                obstacle = error.message  # another dialect's words, or no share lock at all
+            except ConfigurationError as error:
+                return f"LOCK IN SHARE MODE is refused: {error.message}"
+            else:
+                return ""
+        return obstacle
 
     async def _ready(self) -> Plan:
         if self._plan is None:
@@ -183,24 +193,29 @@ class MySQLSource:
         if reason := query_obstacle(plan.columns):
             raise SourceError(f"source {self.name!r} cannot be asked for single keys: {reason}")
         with self._server.translated("asking for keys"):
-            return await self._ask(plan, keys, share_lock=self._share_lock)
+            return await self._ask(plan, keys, self._lock)
 
-    async def _ask(self, plan: Plan, keys: Sequence[str], *, share_lock: bool) -> dict[str, str]:
+    async def _ask(self, plan: Plan, keys: Sequence[str], lock: str) -> dict[str, str]:
         found: dict[str, str] = {}
-        async with self._server.reading(locking=share_lock) as session:
+        async with self._server.reading(locking=bool(lock)) as session:
             await self._same_server(session, plan)
             for item in plan.items:
                 wanted = spellings_asked(item.column, key_spellings(keys, item.spec.rules))
-                for part in _portions(list(wanted), _LOCKED_VALUES if share_lock else _LOOKUP_VALUES):
-                    statement = item.lookup([literal(value) for value in part], share_lock=share_lock)
-                    for row in await session.rows(statement, timeout=IDLE_SECONDS):
+
+                def statement(part: Sequence[str | bytes], item: Item = item) -> str:
+                    return item.lookup([literal(value) for value in part], lock)
+
+                for part in _portions(list(wanted), _LOCKED_VALUES if lock else _LOOKUP_VALUES):
+                    rows = (
+                        await locked_rows(session, part, statement)
+                        if lock
+                        else await session.rows(statement(part), timeout=IDLE_SECONDS)
+                    )
+                    for row in rows:
                         # A collation takes more for equal than we asked: compared again, byte by byte.
                         for value in decoded(item.column, row[1]):
                             for key in wanted.get(value, ()):
                                 found.setdefault(key, item.spec.label)
-                    if share_lock:  # give the locks back at once
-                        await session.rows("ROLLBACK")
-                        await session.rows("START TRANSACTION READ ONLY")
         return found
 
     async def fingerprint(self) -> str:
@@ -214,7 +229,7 @@ class MySQLSource:
     async def barrier(self, timeout_seconds: float) -> BarrierResult:
         """See `Source.barrier`. Waits for every writer of the server; with "share_lock" `referenced` itself waits."""
         plan = await self._ready()
-        if self._share_lock:
+        if self._lock:
             return BarrierResult(
                 passed=True, waited_seconds=0.0, detail="asking for keys waits for writes in flight"
             )

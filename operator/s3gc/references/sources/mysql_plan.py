@@ -54,18 +54,20 @@ class Item:
             return ""
         return self.table.indexes.get(self.column.name, "")
 
-    def lookup(self, literals: Sequence[str], *, share_lock: bool) -> str:
-        """Return the statement that asks which of `literals` are there."""
+    def lookup(self, literals: Sequence[str], lock: str = "") -> str:
+        """Return the statement that asks which of `literals` are there, with a clause that locks."""
         if self.table is not None and self.column is not None:
             value, source, compared = self.column.sql, self.table.sql, self.column.compared
-            if share_lock:
+            if lock:
                 source += f" FORCE INDEX ({DIALECT.quote(self.index)})"
         else:
             value, source = f"q.{DIALECT.quote(self.query_column)}", f"(\n{self.query}\n) AS q"
             value = compared = f"CAST({value} AS CHAR CHARACTER SET utf8mb4)"
         both = f"{self.condition} AND " if self.condition else ""
-        lock = " LOCK IN SHARE MODE" if share_lock else ""
-        return f"SELECT DISTINCT 1, {value} FROM {source} WHERE {both}{compared} IN ({', '.join(literals)}){lock}"
+        listed = ", ".join(literals)
+        return (
+            f"SELECT DISTINCT 1, {value} FROM {source} WHERE {both}{compared} IN ({listed}) {lock}".rstrip()
+        )
 
 
 @dataclass(frozen=True, slots=True)
