@@ -11,11 +11,12 @@ from s3gc.controller.decide import (
     Hold,
     Start,
     approved_digest,
-    next_cycle,
+    in_the_way,
     remembered,
     requested_token,
     to_account,
     to_prune,
+    wanted_cycle,
 )
 from s3gc.controller.observe import JobState, JobView, Trigger
 from s3gc.controller.schedule import Verdict
@@ -36,11 +37,17 @@ def decide(
     annotations: dict[str, str] | None = None,
     status: BucketGCStatus | None = None,
     verdict: Verdict | None = NOT_DUE,
+    *,
+    deleting: bool = False,
     **world: Any,
 ) -> Start | Hold | None:
-    gc = bucketgc(annotations=annotations or {}, deleting=world.pop("deleting", False))
-    world = {"running": [], "vault_taken_by": None, "restore_waits": None, **world}
-    return next_cycle(gc, status or BucketGCStatus(), now=NOW, verdict=verdict, **world)
+    gc = bucketgc(annotations=annotations or {}, deleting=deleting)
+    start = wanted_cycle(gc, status or BucketGCStatus(), now=NOW, verdict=verdict)
+    if start is None:
+        return None
+    return (
+        in_the_way(start, **{"running": [], "vault_taken_by": None, "restore_waits": None, **world}) or start
+    )
 
 
 def test_nothing_is_wanted() -> None:

@@ -35,8 +35,6 @@ __all__ = ["OperatorSettings", "run_operator"]
 log = logging.getLogger(__name__)
 
 _TURN_SECONDS = 5.0
-#: A watch that has not shown for so long what was there is thought dead. kopf's own check takes 70 s at most.
-_BLIND_SECONDS = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +47,8 @@ class OperatorSettings:
     port: int = 8080
     resync_seconds: float = 300
     progress_seconds: float = 30
+    #: A watch that has not shown for so long what was there is thought dead. kopf's own check takes 70 s at most.
+    blind_seconds: float = 120
     workers: int = 8
     now: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
 
@@ -172,7 +172,7 @@ class _Operator:
                 if not missed:
                     self._health.blind = None
                     return
-                if asyncio.get_running_loop().time() - began > _BLIND_SECONDS:
+                if asyncio.get_running_loop().time() - began > self._settings.blind_seconds:
                     self._health.blind = f"the watches have not shown {missed[0]} and {len(missed) - 1} more"
             except KubeError as error:
                 log.warning("what there is could not be listed: %s", error.message)
@@ -192,7 +192,7 @@ class _Operator:
     async def _wait_for_the_watches(self) -> None:
         began = asyncio.get_running_loop().time()
         while missed := self._sync.still_missed():
-            if asyncio.get_running_loop().time() - began > _BLIND_SECONDS:
+            if asyncio.get_running_loop().time() - began > self._settings.blind_seconds:
                 self._health.blind = f"the watches have not shown {missed[0]} and {len(missed) - 1} more"
                 log.error("%s; the liveness probe fails from now on", self._health.blind)
                 return

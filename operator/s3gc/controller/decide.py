@@ -20,12 +20,13 @@ __all__ = [
     "Hold",
     "Start",
     "approved_digest",
+    "in_the_way",
     "is_expired",
-    "next_cycle",
     "remembered",
     "requested_token",
     "to_account",
     "to_prune",
+    "wanted_cycle",
 ]
 
 #: So many characters of a digest are enough to be meant and not guessed: 64 bits.
@@ -80,37 +81,36 @@ def is_expired(pending: PendingApproval, now: datetime) -> bool:
     return pending.expires_at is not None and pending.expires_at <= now
 
 
-def next_cycle(
-    gc: GCObject,
-    status: BucketGCStatus,
-    *,
-    now: datetime,
-    verdict: Verdict | None,
-    running: Sequence[JobView],
-    vault_taken_by: str | None,
-    restore_waits: str | None,
-) -> Start | Hold | None:
-    """The cycle to start now, or why it cannot start, or None where none is wanted.
+def wanted_cycle(
+    gc: GCObject, status: BucketGCStatus, *, now: datetime, verdict: Verdict | None
+) -> Start | None:
+    """The cycle that should be started, were nothing in its way."""
+    if gc.meta.is_deleting:
+        return None
+    if (digest := approved_digest(gc, status, now)) is not None:
+        return Start(Trigger.APPROVAL, digest)
+    if (token := requested_token(gc, status)) is not None:
+        return Start(Trigger.REQUEST, token)
+    if verdict is not None and verdict.due is not None:
+        return Start(Trigger.SCHEDULE, scheduled_at=verdict.due)
+    return None
+
+
+def in_the_way(
+    start: Start, *, running: Sequence[JobView], vault_taken_by: str | None, restore_waits: str | None
+) -> Hold | None:
+    """Why `start` must wait.
 
     `running` are the policy's own Jobs that are not over; `vault_taken_by` names another Job of the same vault, or
     pods that are not gone; `restore_waits` a GCRestore of that vault that has not ended.
     """
-    wanted: Start | None = None
-    if (digest := approved_digest(gc, status, now)) is not None:
-        wanted = Start(Trigger.APPROVAL, digest)
-    elif (token := requested_token(gc, status)) is not None:
-        wanted = Start(Trigger.REQUEST, token)
-    elif verdict is not None and verdict.due is not None:
-        wanted = Start(Trigger.SCHEDULE, scheduled_at=verdict.due)
-    if wanted is None or gc.meta.is_deleting:
-        return None
     if running:
-        return Hold(wanted.trigger, "CycleRunning", f"Job {running[0].name} is not over")
+        return Hold(start.trigger, "CycleRunning", f"Job {running[0].name} is not over")
     if vault_taken_by is not None:
-        return Hold(wanted.trigger, "WaitingForVault", f"the vault is used by {vault_taken_by}")
+        return Hold(start.trigger, "WaitingForVault", f"the vault is used by {vault_taken_by}")
     if restore_waits is not None:
-        return Hold(wanted.trigger, "WaitingForRestore", f"GCRestore {restore_waits} goes first")
-    return wanted
+        return Hold(start.trigger, "WaitingForRestore", f"GCRestore {restore_waits} goes first")
+    return None
 
 
 def to_account(jobs: Iterable[JobView], status: BucketGCStatus) -> list[JobView]:

@@ -14,9 +14,17 @@ from datetime import datetime, timedelta
 
 from s3gc.controller.acting import Actor, JobRefused
 from s3gc.controller.conditions import Trouble
-from s3gc.controller.decide import Hold, Start, next_cycle, remembered, to_account, to_prune
+from s3gc.controller.decide import (
+    Hold,
+    Start,
+    in_the_way,
+    remembered,
+    to_account,
+    to_prune,
+    wanted_cycle,
+)
 from s3gc.controller.events import Event, cycle_events
-from s3gc.controller.jobs import MAX_POLICY_BYTES, JobSettings, cycle_job, policy_json
+from s3gc.controller.jobs import MAX_POLICY_BYTES, JobSettings, cycle_job, cycle_job_name, policy_json
 from s3gc.controller.metrics import Meters
 from s3gc.controller.observe import JobState, JobView, Trigger
 from s3gc.controller.readings import CycleReading, gone_cycle, read_cycle, read_log
@@ -162,24 +170,38 @@ class BucketGCReconciler:
                 look.again(verdict.promised)
         if look.trouble is not None or gc.spec is None:
             return
+        start = self._wanted(gc, verdict, look)
+        if start is None:
+            return
         vault = vault_id(gc.spec, gc.meta.namespace)
         async with self._actor.vault_lock(vault):
-            decision = next_cycle(
-                gc,
-                look.status,
-                now=look.now,
-                verdict=verdict,
+            look.hold = in_the_way(
+                start,
                 running=[job for job in self._cache.jobs_of(gc.meta.uid) if job.holds_its_vault],
                 vault_taken_by=self._actor.vault_taken_by(vault, besides=gc.meta.uid),
                 restore_waits=self._waiting_restore(vault),
             )
-            if isinstance(decision, Start) and (pods := await self._actor.pods_at_work(vault)) is not None:
-                decision = Hold(decision.trigger, "WaitingForVault", f"the vault is used by {pods}")
-            if isinstance(decision, Start):
-                await self._start(gc, decision, verdict, look)
-            elif isinstance(decision, Hold):
-                look.hold = decision
+            if look.hold is None and (pods := await self._actor.pods_at_work(vault)) is not None:
+                look.hold = Hold(start.trigger, "WaitingForVault", f"the vault is used by {pods}")
+            if look.hold is None:
+                await self._start(gc, start, verdict, look)
+            else:
                 look.again(look.now + timedelta(seconds=_HELD_SECONDS))
+
+    def _wanted(self, gc: GCObject, verdict: Verdict | None, look: _Look) -> Start | None:
+        """The cycle to start.
+
+        One whose Job is there already was started in a life before this one, which ended before it could say so.
+        """
+        there = {job.name for job in self._cache.jobs_of(gc.meta.uid)}
+        while (start := wanted_cycle(gc, look.status, now=look.now, verdict=verdict)) is not None:
+            name = cycle_job_name(gc.meta.name, start.trigger, at=start.scheduled_at, token=start.token)
+            if name not in there:
+                return start
+            self._note(gc, start, verdict, look)
+            if start.trigger is Trigger.SCHEDULE:
+                return None
+        return None
 
     def _judge(self, gc: GCObject, look: _Look) -> Verdict | None:
         spec = gc.spec
@@ -225,20 +247,25 @@ class BucketGCReconciler:
             look.trouble = refused.trouble
             look.again(look.now + timedelta(seconds=_TROUBLE_SECONDS))
             return
-        changes: dict[str, object] = {}
-        if start.trigger is Trigger.SCHEDULE and verdict is not None:
-            changes["last_schedule_time"] = start.scheduled_at
-            changes["next_schedule_time"] = verdict.upcoming
-            look.again(verdict.upcoming)
-        elif start.trigger is Trigger.REQUEST:
-            changes["last_handled_run_request"] = remembered(start.token)
-        else:
-            changes["last_handled_approval"] = remembered(gc.approve or "")
+        self._note(gc, start, verdict, look)
         if job.is_finished:
             look.again(look.now)  # it was there already, from a moment that we do not remember
         else:
-            changes["active"] = active_of(look.status.active, job, None, None)
+            active = active_of(look.status.active, job, None, None)
+            look.status = look.status.model_copy(update={"active": active})
             look.again(look.now + timedelta(seconds=self._progress_seconds))
+
+    def _note(self, gc: GCObject, start: Start, verdict: Verdict | None, look: _Look) -> None:
+        """The cycle was started: what asked for it is done."""
+        changes: dict[str, object] = {}
+        if start.trigger is Trigger.REQUEST:
+            changes["last_handled_run_request"] = remembered(start.token)
+        elif start.trigger is Trigger.APPROVAL:
+            changes["last_handled_approval"] = remembered(gc.approve or "")
+        elif verdict is not None:
+            changes["last_schedule_time"] = start.scheduled_at
+            changes["next_schedule_time"] = verdict.upcoming
+            look.again(verdict.upcoming)
         look.status = look.status.model_copy(update=changes)
 
     # --- what is said
