@@ -151,7 +151,7 @@ def test_an_operator_of_some_namespaces_may_nothing_in_another(monitored_api: Ku
     ):
         made = render({"watch": {"namespaces": [shop]}, "rbac": {"userRoles": False}}, own)
         assert not [each for each in made if each["kind"].startswith("ClusterRole")]
-        _apply(monitored_api, made, *RIGHTS)
+        _apply(monitored_api, made, "CustomResourceDefinition", *RIGHTS)
         who = f"system:serviceaccount:{own}:s3gc"
         monitored_api.eventually("its rights", lambda: _may(monitored_api, who, shop, "list", "pods"))
         assert [pair for pair in MAY if not _may(monitored_api, who, shop, *pair)] == []
