@@ -2,7 +2,7 @@
 #
 #   PYTHON   the interpreter to build environments with (3.11 or later; found by itself)
 #   VENV     the environment of the tests (.venv)
-#   WORKERS  processes that the tests run in, each with servers of its own (2)
+#   WORKERS  processes that the tests run in, each with servers of its own (3)
 #   PYTEST   further words for pytest, for example PYTEST='-k restore -x'
 
 SHELL := /bin/bash
@@ -15,7 +15,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	"$$p" -c $(SUPPORTED) 2>/dev/null && { echo "$$p"; break; }; done)
 VENV ?= .venv
 DEMO_VENV ?= build/demo-venv
-WORKERS ?= 2
+WORKERS ?= 3
 PYTEST ?=
 
 # An environment is up to date while its stamp, named by the hash of its locks, is there.

@@ -23,8 +23,8 @@ def shape_of(text: str | None) -> Shape:
     [
         ("a", Shape.PATH),
         ("uploads/2024/a-b_c.tar.gz", Shape.PATH),
-        ("x/cdn.example.com/a.jpg", Shape.PATH),
-        ("v1.2/a.jpg", Shape.PATH),
+        ("x/cdn.example.com/a.jpg", Shape.ODD),
+        ("v1.2/a.jpg", Shape.ODD),
         ("https://h/a", Shape.ADDRESS),
         ("http://User-1.example:8080/uploads/2024/a.jpg", Shape.ADDRESS),
         ("https://h/300x200/a.jpg", Shape.OPTIONS),
