@@ -22,7 +22,7 @@ import aiobotocore.session
 import botocore.session
 from aiobotocore.credentials import AioCredentials
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError
+from botocore.exceptions import BotoCoreError, ClientError
 from botocore.utils import get_environ_proxies
 
 from s3gc.exceptions import ConfigurationError, host_of, redact
@@ -162,7 +162,7 @@ async def resolve_credentials(
     try:
         async with asyncio.timeout(CREDENTIALS_TIMEOUT_SECONDS):
             found = await session.get_credentials()
-    except (BotoCoreError, TimeoutError, OSError) as error:
+    except (BotoCoreError, ClientError, TimeoutError, OSError) as error:
         raise _no_credentials(bucket, prefix, redact(str(error)) or "timed out") from error
     if found is None:
         raise _no_credentials(bucket, prefix, "none were found")
@@ -171,7 +171,7 @@ async def resolve_credentials(
         try:
             async with asyncio.timeout(CREDENTIALS_TIMEOUT_SECONDS):
                 frozen = await found.get_frozen_credentials()
-        except (BotoCoreError, TimeoutError, OSError) as error:
+        except (BotoCoreError, ClientError, TimeoutError, OSError) as error:
             raise _no_credentials(bucket, prefix, redact(str(error)) or "timed out") from error
         return Credentials(frozen.access_key or "", frozen.secret_key or "", frozen.token or None)
 

@@ -111,7 +111,7 @@ async def test_the_endpoint_of_the_environment_is_honoured(
         await bucket.server_time()
 
 
-async def test_web_identity_and_other_dynamic_credentials_are_refreshed_for_each_request(
+async def test_dynamic_credentials_are_refreshed_as_they_expire(
     minio: S3Server, open_bucket: OpenBucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     # credential_process is the one dynamic provider that needs no other server: it is asked again as keys expire.
