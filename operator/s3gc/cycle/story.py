@@ -184,7 +184,9 @@ class _Cycle:
                 continue
             self.tell(Progress("Recovering"))
             if versioning != "Off":
-                await uncover_newer_versions(self.bucket, operation, versioning=versioning)
+                await uncover_newer_versions(
+                    self.bucket, self.vault, self.scope, operation, versioning=versioning
+                )
             if is_current:
                 await settle(self.bucket, operation, versioning=versioning)
                 continue  # its own check at the end covers its whole journal
@@ -466,7 +468,9 @@ class _Cycle:
         if not self.facts.swept.unproven or versioning == "Off":
             return ""
         try:
-            await uncover_newer_versions(self.bucket, operation, versioning=versioning)
+            await uncover_newer_versions(
+                self.bucket, self.vault, self.scope, operation, versioning=versioning
+            )
         except S3GCError as error:
             return f"a delete marker may still hide a newer version, and the next cycle looks again: {error.message}"
         return ""

@@ -10,12 +10,13 @@ Doing all this twice changes nothing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from s3gc.backup.bringing import is_recorded_version
 from s3gc.backup.settle import account, settle
-from s3gc.exceptions import RefusedError
+from s3gc.exceptions import RefusedError, VaultCorruptedError
 from s3gc.results import Outcome
 from s3gc.store.bucket import Bucket, VersioningStatus
 from s3gc.store.keys import key_bytes
@@ -38,11 +39,18 @@ async def open_operations(vault: Vault, scope: Scope) -> list[Operation]:
 
 
 async def uncover_newer_versions(
-    bucket: Bucket, operation: Operation, *, versioning: VersioningStatus = "Enabled"
+    bucket: Bucket,
+    vault: Vault,
+    scope: Scope,
+    operation: Operation,
+    *,
+    versioning: VersioningStatus = "Enabled",
 ) -> int:
     """In a versioned bucket: remove each delete marker of ours that hides a version which was not planned.
 
-    Only markers younger than the operation count, so an application's own earlier deletion is left alone. Raises
+    Only markers younger than the operation count, so an application's own earlier deletion is left alone. A version
+    that a later operation of this scope backed up was planned there, and that operation's journal answers for it: its
+    marker stays, else each cycle would uncover what the one before had deleted, and count it twice. Raises
     RefusedError where that marker has no id of its own and versioning is Suspended: an upload at the same moment would
     have the same id, and be what is removed.
     """
@@ -60,10 +68,14 @@ async def uncover_newer_versions(
             # A page is believed where nothing is to be done; before anything is removed the key is asked for alone.
             left = [e for e in batch if e.key not in shown or _to_remove(e, shown[e.key], oldest)]
             alone = await asyncio.gather(*(bucket.versions(entry.key) for entry in left))
-            for entry, versions in zip(left, alone, strict=True):
-                marker = _to_remove(entry, versions, oldest)
-                if marker is None:
-                    continue
+            covering = {
+                entry.key: (entry, marker, versions)
+                for entry, versions in zip(left, alone, strict=True)
+                if (marker := _to_remove(entry, versions, oldest)) is not None
+            }
+            for key in await _planned_later(vault, scope, operation, {k: v[2] for k, v in covering.items()}):
+                del covering[key]
+            for entry, marker, _ in covering.values():
                 if marker.version_id == "null" and versioning == "Suspended":
                     raise RefusedError(
                         f"bucket {bucket.name!r}: a null delete marker hides newer data at key {entry.key!r} since "
@@ -100,6 +112,27 @@ def _to_remove(
     marker, below = hidden
     is_as_meant = below is None or is_recorded_version(entry, below)
     return None if is_as_meant or marker.last_modified < oldest else marker
+
+
+async def _planned_later(
+    vault: Vault, scope: Scope, operation: Operation, hidden: Mapping[str, Sequence[ObjectVersion]]
+) -> set[str]:
+    """The keys of which a later operation of this scope backed up the very version that is hidden now.
+
+    Where that operation's records are damaged the version counts as not planned: it is uncovered, and kept.
+    """
+    planned: set[str] = set()
+    if not hidden:
+        return planned
+    for record in await vault.operations(scope_id=scope.id):
+        if record.id <= operation.id or record.journal == "none":
+            continue
+        with contextlib.suppress(VaultCorruptedError):
+            async for entry in vault.operation(record.id).entries(keys=hidden):
+                below = hidden[entry.key][1]
+                if is_recorded_version(entry, below):
+                    planned.add(entry.key)
+    return planned
 
 
 async def close_operation(

@@ -110,6 +110,23 @@ async def test_a_writer_that_never_ends_leaves_the_result_unverified_and_the_nex
     assert KEYS[35] in world.present()
 
 
+async def test_what_a_later_cycle_deleted_is_not_uncovered_by_the_recovery_of_an_earlier_one(world: World) -> None:
+    """An earlier journal is still open when the same key, uploaded again, is deleted by the next cycle: nothing may
+    come back by itself, and nothing be counted twice."""
+    await world.upload(BODIES)
+    await world.reference(KEYS[:30])
+    late = await world.rows.late(KEYS[0])  # open to the end: no check is ever finished
+    impatient = world.config(barrier_timeout_seconds=1)
+    assert (await world.run(impatient)).deleted_count == 10
+    await world.upload({KEYS[39]: b"uploaded again, and again unreferenced"})
+    again = await world.run(impatient)
+    assert (again.deleted_count, again.verified) == (1, False)
+    assert (await world.run(impatient)).deleted_count == 0
+    await late.rollback()
+    assert (await world.run()).outcome is Outcome.SUCCEEDED
+    assert world.present() == {key: BODIES[key] for key in KEYS[:30]}
+
+
 async def test_a_reference_that_comes_after_the_cycle_is_healed_by_the_next(world: World) -> None:
     await world.upload(BODIES)
     await world.reference(KEYS[:30])
