@@ -110,7 +110,9 @@ async def test_a_writer_that_never_ends_leaves_the_result_unverified_and_the_nex
     assert KEYS[35] in world.present()
 
 
-async def test_what_a_later_cycle_deleted_is_not_uncovered_by_the_recovery_of_an_earlier_one(world: World) -> None:
+async def test_what_a_later_cycle_deleted_is_not_uncovered_by_the_recovery_of_an_earlier_one(
+    world: World,
+) -> None:
     """An earlier journal is still open when the same key, uploaded again, is deleted by the next cycle: nothing may
     come back by itself, and nothing be counted twice."""
     await world.upload(BODIES)
