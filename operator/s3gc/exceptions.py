@@ -7,6 +7,7 @@ The tree (all of it; `tests/unit/test_exceptions.py` compares)::
     │   └── AccessDeniedError       2   the store or a database refused one action; the message names it
     ├── RefusedError                3   a guard said no; carries the guard, its number and its limit
     ├── LockedError                 5   another cycle or restore holds the scope
+    │   └── SlotTakenError          5   a scheduled time was run already, by another process
     ├── BackupError                 6   an object could not be backed up and proven
     ├── RestoreError                7   a restore could not be done
     ├── CDCError                    8   change capture was asked for and cannot be had
@@ -38,6 +39,7 @@ __all__ = [
     "RefusedError",
     "RestoreError",
     "S3GCError",
+    "SlotTakenError",
     "SourceError",
     "StoreError",
     "ThrottledError",
@@ -93,6 +95,10 @@ class LockedError(S3GCError):
     """Another cycle or restore holds the scope. `details["holder"]` says who, where and since when."""
 
     exit_code = 5
+
+
+class SlotTakenError(LockedError):
+    """A scheduled time was run already, by another process of the same policy: there is nothing to do."""
 
 
 class BackupError(S3GCError):

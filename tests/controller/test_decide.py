@@ -19,9 +19,9 @@ from s3gc.controller.decide import (
     wanted_cycle,
 )
 from s3gc.controller.observe import JobState, JobView, Trigger
-from s3gc.controller.schedule import Verdict
 from s3gc.controller.statuses import Active, BucketGCStatus, HistoryEntry, PendingApproval
 from s3gc.results import Outcome
+from s3gc.schedule import Verdict
 from tests.controller.made import DIGEST, NOW, bucketgc, job
 
 RUN = "s3gc.dev/run-requested-at"

@@ -104,23 +104,12 @@ async def _plan_of(config: S3GCConfig, operation_id: str) -> GCResult:
     from datetime import UTC, datetime
 
     from s3gc.cli.engine import find_operation, open_vault
-    from s3gc.exceptions import RefusedError
+    from s3gc.plan.approving import approvable_plan
 
     async with open_vault(config) as vault:
         operation, _ = await find_operation(vault, operation_id, of=config)
         result = await operation.result()
-    if result is None or not result.plan_digest:
-        why = "it was cut off before there was one" if result is None else f"it ended as {result.outcome}"
-        raise RefusedError(
-            f"operation {operation.id} has no plan to approve: {why}", details={"guard": "approval"}
-        )
-    if result.approval_expires_at is not None and result.approval_expires_at < datetime.now(UTC):
-        raise RefusedError(
-            f"the plan of {operation.id} is too old since {result.approval_expires_at:%Y-%m-%d %H:%M} UTC: "
-            "what it says about the databases is yesterday's. Run a new cycle and approve its plan",
-            details={"guard": "maxPlanAgeHours", "plan_digest": result.plan_digest},
-        )
-    return result
+    return approvable_plan(operation.id, result, datetime.now(UTC))
 
 
 async def _approve(config: S3GCConfig, operation_id: str, digest: str, by: str) -> dict[str, Any]:

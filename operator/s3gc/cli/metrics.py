@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from s3gc.config import S3GCConfig
     from s3gc.results import GCMetrics
 
-__all__ = ["command", "prometheus_text"]
+__all__ = ["command"]
 
 
 class Form(StrEnum):
@@ -36,6 +36,7 @@ def command(
     from s3gc.cli.runtime import run_async
     from s3gc.cli.settings import bucket_policy
     from s3gc.cli.show import when
+    from s3gc.report.prometheus import prometheus_text
     from s3gc.report.text import bytes_text, count
 
     config = bucket_policy(flags)
@@ -69,24 +70,3 @@ async def _metrics(config: S3GCConfig) -> GCMetrics:
         return await get_metrics(config, state)
     finally:
         await shutdown_gc_state(state)
-
-
-def prometheus_text(metrics: GCMetrics, policy: str, bucket: str) -> str:
-    """The metrics in Prometheus' text format, for the node exporter's textfile collector or a push."""
-    from prometheus_client import CollectorRegistry, Gauge, generate_latest
-
-    registry = CollectorRegistry()
-    labels = {"policy": policy, "bucket": bucket}
-    last_run = metrics.last_run_at.timestamp() if metrics.last_run_at else 0.0
-    for name, what, value in (
-        ("s3gc_vault_cycles", "Cycles that the vault remembers.", metrics.total_runs),
-        ("s3gc_vault_last_cycle_timestamp_seconds", "When the last cycle began.", last_run),
-        ("s3gc_vault_objects_deleted", "Objects deleted.", metrics.total_deleted),
-        ("s3gc_vault_objects_backed_up", "Objects backed up.", metrics.total_backed_up),
-        ("s3gc_vault_objects_restored", "Objects restored.", metrics.total_restored),
-        ("s3gc_vault_reclaimed_bytes", "Bytes freed.", metrics.reclaimed_bytes),
-        ("s3gc_vault_size_bytes", "Bytes in the vault.", metrics.vault_size_bytes),
-        ("s3gc_vault_compression_ratio", "Original bytes per stored byte.", metrics.avg_compression_ratio),
-    ):
-        Gauge(name, what, list(labels), registry=registry).labels(**labels).set(value)
-    return generate_latest(registry).decode()

@@ -13,8 +13,8 @@ from datetime import datetime
 
 from s3gc.controller.observe import JobState, JobView, Trigger
 from s3gc.controller.resources import GCObject
-from s3gc.controller.schedule import Verdict
 from s3gc.controller.statuses import BucketGCStatus, PendingApproval
+from s3gc.schedule import Verdict
 
 __all__ = [
     "Hold",

@@ -17,8 +17,8 @@ from prometheus_client.registry import Collector
 from s3gc.controller.conditions import by_type
 from s3gc.controller.observe import JobView
 from s3gc.controller.resources import GCObject, RestoreObject
-from s3gc.controller.schedule import ScheduleError, Timetable
 from s3gc.controller.statuses import Cycle, GCRestoreStatus
+from s3gc.schedule import ScheduleError, Timetable
 
 __all__ = ["Meters"]
 

@@ -30,10 +30,10 @@ from s3gc.controller.observe import JobState, JobView, Trigger
 from s3gc.controller.readings import CycleReading, gone_cycle, read_cycle, read_log
 from s3gc.controller.resources import GCObject
 from s3gc.controller.restores import has_ended
-from s3gc.controller.schedule import ScheduleError, Timetable, Verdict, judge
 from s3gc.controller.status import active_of, said_of, take_in, with_conditions, without_old_approval
 from s3gc.controller.statuses import BucketGCStatus, Cycle, PendingApproval, cut
 from s3gc.controller.vaults import describe_overlap, vault_id
+from s3gc.schedule import ScheduleError, Timetable, Verdict, judge
 
 __all__ = ["BucketGCReconciler"]
 

@@ -57,6 +57,7 @@ from s3gc.vault.operations import Operation
 from s3gc.vault.ownership import claimed_scope, own_scope
 from s3gc.vault.purges import PurgeJournal
 from s3gc.vault.records import PlannedObject
+from s3gc.vault.slots import Slot, take_slot
 from s3gc.vault.state import ScopeState
 
 __all__ = ["run_gc_cycle"]
@@ -74,11 +75,13 @@ async def run_gc_cycle(
     *,
     operation_id: str | None = None,
     progress: Callable[[Progress], None] | None = None,
+    slot: Slot | None = None,
 ) -> GCResult:
     """Run one cycle and return what it found and did.
 
     With `operation_id` that operation is resumed: an approved plan, or one that was cut off. Without it, an approved
-    operation of this scope that is young enough is resumed in execute mode. Raises for errors before the sweep
+    operation of this scope that is young enough is resumed in execute mode. A cycle of a scheduled time has its `slot`,
+    and raises SlotTakenError where another process had it. Raises for errors before the sweep
     (ConfigurationError, LockedError, RefusedError, SourceError, StoreError, VaultError): nothing was deleted then.
     Cancelling ends after the current group, checks what was deleted, and raises CancelledError.
     """
@@ -90,6 +93,8 @@ async def run_gc_cycle(
     vault = state["vault"]
     scope = await claimed_scope(vault.storage, config)
     async with hold_scope(vault, scope, "cycle") as lock:
+        if slot is not None:
+            await take_slot(vault.storage, scope, slot, lock)
         state["scope"] = await own_scope(
             vault.storage, scope, config, executing=config.mode is GCMode.EXECUTE
         )

@@ -33,10 +33,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LeaseTimes",
+    "LockView",
     "ScopeLock",
     "StopRequest",
     "clear_stop",
     "hold_scope",
+    "look_at_lock",
     "request_stop",
     "stop_requested",
 ]
@@ -233,6 +235,27 @@ class ScopeLock:
                     error,
                 )
             self._lost = "it was released"
+
+
+@dataclass(frozen=True, slots=True)
+class LockView:
+    """Who holds a scope, as far as a look can tell. `shown` is for people; `token` names this one holding of it."""
+
+    token: str
+    holder: Holder
+    purpose: str
+    shown: str
+
+
+async def look_at_lock(storage: Storage, scope: Scope, *, times: LeaseTimes = _TIMES) -> LockView | None:
+    """Who holds the scope now; None when nobody seems to. For people: only `hold_scope` decides anything."""
+    data = await read_or_none(storage, layout.scope_path(scope.id, "lock.json"))
+    if data is None:
+        return None
+    state = _State.from_json(data)
+    if state.released or state.holder.state() == "dead" or not state.seems_fresh(times.lease):
+        return None
+    return LockView(state.token, state.holder, state.purpose, state.describe())
 
 
 @contextlib.asynccontextmanager

@@ -12,7 +12,7 @@ import pytest
 
 from s3gc.cli.app import COMMANDS
 from s3gc.cli.engine import exit_code_of
-from s3gc.cli.metrics import prometheus_text
+from s3gc.report.prometheus import prometheus_text
 from s3gc.results import GCMetrics, Outcome
 
 ROOT = Path(__file__).parents[3]

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from s3gc.controller.schedule import ScheduleError, Timetable, judge
 from tests.controller.made import at
+
+from s3gc.schedule import ScheduleError, Timetable, judge
 
 NIGHTLY = Timetable("30 2 * * *", "UTC")
 
