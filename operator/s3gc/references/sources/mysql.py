@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING
 
 import asyncmy.errors
 
 from s3gc.config import SourceConfig
-from s3gc.exceptions import ConfigurationError, SourceError
+from s3gc.exceptions import CDCError, ConfigurationError, SourceError
 from s3gc.references.sources.ignored import IgnoredColumns
 from s3gc.references.sources.mysql_catalog import DIALECT, SYSTEM_SCHEMAS, literal, load_server, tables_of
 from s3gc.references.sources.mysql_locking import WAYS_TO_LOCK, locked_rows
@@ -37,6 +38,9 @@ from s3gc.references.types import (
     Snapshot,
     SourcePreflight,
 )
+
+if TYPE_CHECKING:
+    from s3gc.references.cdc.mysql_capture import MySQLCapture
 
 __all__ = ["MySQLSource"]
 
@@ -238,6 +242,29 @@ class MySQLSource:
                 result = await wait_for_writers(session, timeout_seconds)
                 await self._same_server(session, plan)
                 return result
+
+    async def capture(self) -> MySQLCapture:
+        """Return change capture of this source, checked: raises CDCError with all that is missing, and what to grant.
+
+        The log is read at `cdc.url`, where that is given: the primary's own address, past any proxy.
+        """
+        plan = await self._ready()
+        try:
+            from s3gc.references.cdc.mysql_capture import MySQLCapture
+        except ModuleNotFoundError as error:
+            if error.name not in ("pymysqlreplication", "pymysql"):
+                raise
+            raise CDCError(
+                f"source {self.name!r}: change capture of MySQL and MariaDB needs the package mysql-replication: "
+                "pip install 's3gc[mysql]'"
+            ) from None
+        direct = self._server
+        if self._config.cdc is not None and self._config.cdc.url is not None:
+            address = parse_url(self._config.cdc.url.get_secret_value(), self.name)
+            direct = MySQL(address, self.name)
+        capture = MySQLCapture(self.name, self._server, direct, plan)
+        await capture.preflight()
+        return capture
 
     async def undeclared(self, limit: int = 1000) -> AsyncIterator[tuple[str, Sequence[object]]]:
         """See `Source.undeclared` and `mysql_sample`: bounded in time; what ran out of it is logged."""

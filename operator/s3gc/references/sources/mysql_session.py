@@ -120,7 +120,7 @@ class MySQL:
         self.address = address
         self.source = source
         self._open: set[Session] = set()
-        self._tls = _TLS.of(address, source)
+        self.tls = _TLS.of(address, source)
 
     @contextlib.asynccontextmanager
     async def session(self) -> AsyncIterator[Session]:
@@ -179,13 +179,13 @@ class MySQL:
         if unix_socket := parameters.get("unix_socket") or parameters.get("socket"):
             arguments["unix_socket"] = unix_socket
             return await asyncmy.connect(**arguments)
-        if self._tls.context is None:
+        if self.tls.context is None:
             return await asyncmy.connect(**arguments)
         try:
-            return await asyncmy.connect(**arguments, ssl=self._tls.context)
+            return await asyncmy.connect(**arguments, ssl=self.tls.context)
         except asyncmy.errors.OperationalError as error:
             # The driver starts TLS without asking whether the server offers it.
-            if self._tls.required or not isinstance(error.__cause__, ssl.SSLError):
+            if self.tls.required or not isinstance(error.__cause__, ssl.SSLError):
                 raise
         return await asyncmy.connect(**arguments)
 

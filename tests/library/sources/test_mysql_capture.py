@@ -1,0 +1,434 @@
+"""Change capture on MariaDB: what a drain must have seen, and everything that must end it instead of hiding a row."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from tests.library.sources.helpers import (
+    my,
+    my_connection,
+    my_run,
+    my_user,
+    read,
+    source_of,
+    until,
+)
+from tests.testbed.services import MariaDB
+
+from s3gc.exceptions import CDCError
+from s3gc.references.cdc.mysql_capture import MySQLCapture
+from s3gc.references.types import PrefixReference
+
+TABLE = "CREATE TABLE f (id bigint unsigned AUTO_INCREMENT PRIMARY KEY, k varchar(200), note text, KEY (k))"
+#: More than the sockets' buffers hold, so that the server is still sending when a batch is there.
+MANY = "INSERT INTO f (k, note) SELECT CONCAT('k', seq), REPEAT('x', 2000) FROM seq_1_to_20000"
+
+
+@pytest.fixture
+async def url(mariadb: MariaDB) -> str:
+    return await mariadb.fresh_database()
+
+
+@contextlib.asynccontextmanager
+async def captured(url: str, *, columns: Any = ("k",), **options: Any) -> AsyncIterator[MySQLCapture]:
+    """A capture that is open."""
+    async with source_of(url, table=options.pop("table", "f"), columns=columns, **options) as source:
+        await source.preflight(execute=False)
+        capture = await source.capture()  # type: ignore[attr-defined]
+        try:
+            await capture.open()
+            yield capture
+        finally:
+            await capture.close()
+
+
+async def drain(capture: MySQLCapture) -> list[Any]:
+    return [value for batch in [batch async for batch in capture.drain()] for _, value in batch]
+
+
+async def refused(url: str, columns: Any = ("k",), **options: Any) -> str:
+    """Why preflight refuses."""
+    with pytest.raises(CDCError) as caught:
+        async with captured(url, columns=columns, **options):
+            pass
+    return str(caught.value)
+
+
+async def dumps(url: str) -> list[Any]:
+    return [row for row in await my(url, "SHOW PROCESSLIST") if "Binlog Dump" in str(row[4])]
+
+
+@contextlib.asynccontextmanager
+async def globally(url: str, **settings: object) -> AsyncIterator[None]:
+    """Settings of the whole server, and back."""
+    before = {name: (await my(url, f"SELECT @@global.{name}"))[0][0] for name in settings}
+
+    def spelled(value: object) -> str:
+        return str(value) if isinstance(value, int) else f"'{value}'"
+
+    await my(url, *(f"SET GLOBAL {name} = {spelled(value)}" for name, value in settings.items()))
+    try:
+        yield
+    finally:
+        await my(url, *(f"SET GLOBAL {name} = {spelled(value)}" for name, value in before.items()))
+
+
+# --- what must be seen
+
+
+async def test_every_commit_since_it_was_opened_is_seen_once_and_nothing_else(url: str) -> None:
+    await my(url, TABLE, "INSERT INTO f (k) VALUES ('before')")
+    async with captured(url) as capture:
+        assert await drain(capture) == []
+        await my(url, "CREATE TABLE g (k varchar(9))", "INSERT INTO g VALUES ('other')",
+                 "INSERT INTO f (k) VALUES ('a'), (NULL)", "UPDATE f SET k = 'b' WHERE k = 'a'",
+                 "DELETE FROM f WHERE k = 'b'", "ANALYZE TABLE f", "FLUSH BINARY LOGS",
+                 "INSERT INTO f (k) VALUES ('c')")  # fmt: skip
+        assert await drain(capture) == ["a", "b", "c"]
+        assert await drain(capture) == []
+    assert await dumps(url) == []
+
+
+async def test_a_transaction_is_seen_after_its_commit_and_never_after_its_rollback(url: str) -> None:
+    await my(url, TABLE)
+    kept, dropped = await my_connection(url, autocommit=False), await my_connection(url, autocommit=False)
+    try:
+        await my_run(kept, "INSERT INTO f (k) VALUES ('kept')")
+        async with captured(url) as capture:
+            await my_run(dropped, "INSERT INTO f (k) VALUES ('dropped')")
+            await my_run(kept, "SAVEPOINT s", "INSERT INTO f (k) VALUES ('taken back')", "ROLLBACK TO s")
+            await my(url, "INSERT INTO f (k) VALUES ('now')")
+            assert await drain(capture) == ["now"]
+            await kept.commit()
+            await dropped.rollback()
+            assert await drain(capture) == ["kept"]
+    finally:
+        await kept.ensure_closed()
+        await dropped.ensure_closed()
+
+
+async def test_a_commit_that_waits_for_a_replica_is_in_the_stream_if_it_is_not_in_the_scan(url: str) -> None:
+    """In the log already, visible to nobody yet: who asks for the log's end first has it in neither."""
+    await my(url, TABLE)
+    semi = {"master_enabled": 1, "master_timeout": 60_000, "master_wait_no_slave": 1, "master_wait_point": 0}
+    async with globally(url, **{f"rpl_semi_sync_{name}": value for name, value in semi.items()}):
+        writer = asyncio.create_task(my(url, "INSERT INTO f (k) VALUES ('hidden')"))
+        try:
+
+            async def hangs() -> bool:
+                return any("semi-sync" in str(row[6]) for row in await my(url, "SHOW PROCESSLIST"))
+
+            await until(hangs)
+            async with captured(url) as capture, source_of(url, table="f", columns=["k"]) as source:
+                assert list((await read(source)).values()) == [[]]
+                assert await drain(capture) == ["hidden"]
+        finally:
+            await my(url, "SET GLOBAL rpl_semi_sync_master_enabled = 0")
+            await writer
+
+
+async def test_values_are_what_a_scan_would_show(url: str) -> None:
+    """Names by position, bytes by the catalog's character sets, signs, words, padding."""
+    types = {
+        "a": ("varchar(40) CHARACTER SET latin1", "'é€.jpg'"),
+        "b": ("char(10) CHARACTER SET utf8mb4", "'🦀'"),
+        "c": ("text CHARACTER SET utf16", "'Größe/日本'"),
+        "d": ("varchar(20) CHARACTER SET cp1251", "'Юг.jpg'"),
+        "e": ("enum('x','y''z','Ł') CHARACTER SET latin2", "'y''z'"),
+        "g": ("set('p','q','r')", "'r,p'"),
+        "h": ("bigint unsigned", "18446744073709551615"),
+        "i": ("int(6) zerofill", "42"),
+        "j": ("decimal(10,7)", "-0.0000001"),
+        "l": ("json", '\'{"k": "ü\\\\/1"}\''),
+        "m": ("varbinary(20)", "X'61FF00'"),
+        "n": ("binary(6)", "X'6162FF'"),
+        "o": ("uuid", "'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a00'"),
+        "p": ("char(200) CHARACTER SET utf8mb4", "'wide'"),
+        "q": ("longtext", "REPEAT('x', 70000)"),
+        "s": ("varchar(50) AS (CONCAT('s/', h)) STORED", ""),
+    }
+    columns = ", ".join(f"{name} {of}" for name, (of, _) in types.items())
+    await my(
+        url,
+        f"CREATE TABLE f (id int PRIMARY KEY, at timestamp, fl float, {columns}, r varchar(9) DEFAULT 'x')",
+    )
+    given = {name: literal for name, (_, literal) in types.items() if literal}
+    template = {"template": "t/{i}/{o}.jpg"}
+    async with captured(url, columns=[*types, template]) as capture:
+        await my(url, f"INSERT INTO f (id, {', '.join(given)}) VALUES (1, {', '.join(given.values())}), "
+                 f"(2, {', '.join('NULL' for _ in given)})")  # fmt: skip
+        streamed: dict[int, set[Any]] = {}
+        async for batch in capture.drain():
+            for index, value in batch:
+                streamed.setdefault(index, set()).add(value)
+    async with source_of(url, table="f", columns=[*types, template]) as source:
+        scanned = list((await read(source)).values())
+    for index, name in enumerate([*types, "template"]):
+        assert streamed.get(index, set()) >= set(scanned[index]), name
+        assert streamed.get(index) or not scanned[index], name
+    assert any(type(value) is PrefixReference for value in streamed[len(types)])
+
+
+async def test_a_dump_that_is_killed_goes_on_where_it_was(url: str) -> None:
+    await my(url, TABLE)
+    async with captured(url) as capture:
+        await my(url, MANY)
+        found: set[Any] = set()
+        killed = 0
+        async for batch in capture.drain():
+            found.update(value for _, value in batch)
+            if killed < 3:
+                for row in await dumps(url):
+                    await my(url, f"KILL {row[0]}")
+                    killed += 1
+        assert killed
+        assert len(found) == 20_000
+        await my(url, "INSERT INTO f (k) VALUES ('after')")
+        assert await drain(capture) == ["after"]
+    assert await dumps(url) == []
+
+
+async def test_a_drain_that_is_cancelled_leaves_no_session_and_no_second_chance(url: str) -> None:
+    await my(url, TABLE)
+    async with captured(url) as capture:
+        await my(url, MANY)
+        begun = asyncio.Event()
+
+        async def slowly() -> None:
+            async for _ in capture.drain():
+                begun.set()
+                await asyncio.sleep(60)
+
+        task = asyncio.create_task(slowly())
+        await begun.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+        async def gone() -> bool:
+            return not await dumps(url)
+
+        await until(gone)
+        with pytest.raises(CDCError, match="ended with an error before"):
+            await drain(capture)
+
+
+# --- what must end it
+
+
+@pytest.mark.parametrize(
+    ("statements", "words"),
+    [
+        (["ALTER TABLE f ADD z int", "INSERT INTO f (k) VALUES ('x')"], "was changed"),
+        (["TRUNCATE f"], "was changed"),
+        (["CREATE TABLE f_new LIKE f", "RENAME TABLE f TO f_old, f_new TO f"], "was changed"),
+        (["CREATE INDEX i ON f (note)"], "was changed"),
+        (["SET SESSION binlog_format = STATEMENT", "INSERT INTO f (k) VALUES (RAND())"], "binlog_format=ROW"),
+        (["SET SESSION binlog_format = MIXED", "INSERT INTO f (k) VALUES ('x')"], "binlog_format=ROW"),
+        (["XA COMMIT 'early'"], "prepared transaction"),
+    ],
+    ids=["alter", "truncate", "swap", "index", "statement", "mixed", "xa"],
+)
+async def test_a_statement_that_hides_rows_or_changes_their_meaning_ends_it(
+    url: str, statements: list[str], words: str
+) -> None:
+    await my(url, TABLE)
+    await my(url, "XA START 'early'", "INSERT INTO f (k) VALUES ('prepared')", "XA END 'early'",
+             "XA PREPARE 'early'")  # fmt: skip
+    try:
+        async with captured(url) as capture:
+            if "XA" not in statements[0]:
+                await my(url, "XA ROLLBACK 'early'")
+            await my(url, *statements)
+            with pytest.raises(CDCError, match=words):
+                await drain(capture)
+            with pytest.raises(CDCError, match="ended with an error before"):
+                await drain(capture)
+    finally:
+        with contextlib.suppress(Exception):
+            await my(url, "XA ROLLBACK 'early'")
+
+
+async def test_ddl_on_a_table_of_the_same_name_elsewhere_is_nobody_s_business(
+    url: str, mariadb: MariaDB
+) -> None:
+    other = await mariadb.fresh_database()
+    await my(url, TABLE)
+    async with captured(url) as capture:
+        await my(other, TABLE, "ALTER TABLE f ADD z int", "INSERT INTO f (k) VALUES ('other')")
+        await my(url, "INSERT INTO f (k) VALUES ('mine')", "GRANT SELECT ON f TO root@'127.0.0.1'")
+        assert await drain(capture) == ["mine"]
+
+
+async def test_prepared_transactions_that_were_seen_may_commit(url: str) -> None:
+    await my(url, TABLE)
+    async with captured(url) as capture:
+        await my(url, "XA START 'q'", "INSERT INTO f (k) VALUES ('xa')", "XA END 'q'", "XA PREPARE 'q'")
+        assert await drain(capture) == ["xa"]
+        await my(url, "XA COMMIT 'q'", "INSERT INTO f (k) VALUES ('b')")
+        assert await drain(capture) == ["b"]
+
+
+async def test_a_compressed_event_ends_it(url: str) -> None:
+    await my(url, TABLE)
+    async with captured(url) as capture:
+        async with globally(url, log_bin_compress=1, log_bin_compress_min_len=10):
+            await my(url, "INSERT INTO f (k) VALUES (REPEAT('n', 150))")
+        with pytest.raises(CDCError, match="compressed event"):
+            await drain(capture)
+
+
+async def test_a_setting_that_changes_in_mid_cycle_is_seen_at_the_next_drain(url: str) -> None:
+    await my(url, TABLE)
+    async with captured(url) as capture, globally(url, binlog_format="STATEMENT"):
+        with pytest.raises(CDCError, match="SET GLOBAL binlog_format = ROW"):
+            await drain(capture)
+
+
+async def test_a_log_that_was_purged_or_reset_ends_it(url: str) -> None:
+    await my(url, TABLE)
+    async with captured(url) as purged, captured(url) as reset:
+        await my(url, "INSERT INTO f (k) VALUES ('x')", "FLUSH BINARY LOGS", "FLUSH BINARY LOGS")
+        last = (await my(url, "SHOW MASTER STATUS"))[0][0]
+
+        async def is_purged() -> bool:  # a file that a session still reads stays
+            await my(url, f"PURGE BINARY LOGS TO '{last}'")
+            return (await my(url, "SHOW BINARY LOGS"))[0][0] == last
+
+        await until(is_purged)
+        with pytest.raises(CDCError, match="does not have the binary log"):
+            await drain(purged)
+        await my(url, "RESET MASTER", "INSERT INTO f (k) VALUES ('y')")
+        with pytest.raises(CDCError, match="reset|does not have|did not come"):
+            await drain(reset)
+
+
+async def test_a_log_that_grew_again_under_the_same_name_is_not_taken_for_the_old_one(url: str) -> None:
+    await my(url, "RESET MASTER", TABLE)
+    async with captured(url) as capture:
+        position = (await my(url, "SHOW MASTER STATUS"))[0]
+        await asyncio.sleep(1.05)  # files of one second cannot be told apart
+        await my(url, "RESET MASTER", "DROP TABLE f", TABLE, "INSERT INTO f (k) VALUES ('lost')")
+        while (now := (await my(url, "SHOW MASTER STATUS"))[0])[1] <= position[1]:
+            await my(url, "INSERT INTO f (k) VALUES ('lost')")
+        assert now[0] == position[0]
+        with pytest.raises(CDCError):
+            await drain(capture)
+
+
+async def test_an_address_of_another_server_is_refused(url: str, testbed_home: Any, mariadb: MariaDB) -> None:
+    from tests.testbed.services import start_mariadb
+
+    await my(url, TABLE)
+    other = start_mariadb(testbed_home, "mariadb-other")
+    try:
+        said = await refused(url, cdc={"backend": "mysql", "url": other.url})
+        assert "another server" in said
+        assert other.password not in said
+    finally:
+        other.close()
+
+
+# --- what preflight names
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"binlog_format": "STATEMENT"}, "SET GLOBAL binlog_format = ROW"),
+        ({"binlog_format": "MIXED"}, "binlog_format is MIXED"),
+        ({"log_bin_compress": 1}, "SET GLOBAL log_bin_compress = OFF"),
+    ],
+    ids=["statement", "mixed", "compressed"],
+)
+async def test_preflight_names_a_setting_and_the_way_on(
+    url: str, settings: dict[str, Any], words: str
+) -> None:
+    await my(url, TABLE)
+    async with globally(url, **settings):
+        assert words in await refused(url)
+
+
+async def test_preflight_gives_the_exact_grant_and_it_suffices(url: str) -> None:
+    await my(url, TABLE)
+    database = url.rpartition("/")[2]
+    reader = await my_user(url, "cdc_reader", f"GRANT SELECT ON {database}.* TO {{user}}")
+    statement = "GRANT REPLICATION SLAVE, BINLOG MONITOR ON *.* TO 'cdc_reader'@'%'"
+    assert statement in await refused(reader)
+    await my(url, "GRANT BINLOG MONITOR ON *.* TO cdc_reader")
+    assert statement in await refused(reader)
+    # The rights may be an account's of its own: the application's needs none.
+    dumper = await my_user(url, "cdc_dumper", f"GRANT SELECT ON {database}.* TO {{user}}")
+    assert "'cdc_dumper'@'%'" in await refused(reader, cdc={"backend": "mysql", "url": dumper})
+    await my(url, "REVOKE BINLOG MONITOR ON *.* FROM cdc_reader",
+             statement.replace("cdc_reader", "cdc_dumper"))  # fmt: skip
+    async with captured(reader, cdc={"backend": "mysql", "url": dumper}) as capture:
+        await my(url, "INSERT INTO f (k) VALUES ('a')")
+        assert await drain(capture) == ["a"]
+
+
+async def test_what_a_foreign_key_changes_below_the_log_is_refused_unless_its_parent_is_read(
+    url: str,
+) -> None:
+    await my(url, "CREATE TABLE pa (k varchar(50) PRIMARY KEY)",
+             "CREATE TABLE f (id int PRIMARY KEY, k varchar(50), FOREIGN KEY (k) REFERENCES pa (k) ON UPDATE CASCADE)",
+             "INSERT INTO pa VALUES ('old')", "INSERT INTO f VALUES (1, 'old')")  # fmt: skip
+    reader = await my_user(url, "cdc_child", f"GRANT SELECT ON {url.rpartition('/')[2]}.* TO {{user}}",
+                           "GRANT REPLICATION SLAVE, BINLOG MONITOR ON *.* TO {user}")  # fmt: skip
+    assert "ON UPDATE CASCADE" in await refused(reader)
+    assert "part of a template" in await refused(reader, columns=[{"template": "t/{k}"}])
+    async with captured(reader, tables=[{"table": "pa", "columns": ["k"]}]) as capture:
+        await my(url, "UPDATE pa SET k = 'new'")
+        assert await drain(capture) == ["new"]
+
+
+async def test_minimal_row_images_count_defaults_and_unchanged_columns_rightly(url: str) -> None:
+    await my(url, "CREATE TABLE f (id int AUTO_INCREMENT PRIMARY KEY, k varchar(50) DEFAULT 'it''s/a.png', "
+             "e enum('x','y') NOT NULL, n int)")  # fmt: skip
+    async with globally(url, binlog_row_image="MINIMAL"):
+        async with captured(url, columns=["k", "e"]) as capture:
+            await my(url, "INSERT INTO f (n) VALUES (1)")
+            assert await drain(capture) == ["it's/a.png", "x"]
+            await my(url, "UPDATE f SET n = 2")
+            assert await drain(capture) == []
+            await my(url, "UPDATE f SET k = 'b'")
+            assert await drain(capture) == ["b"]
+        assert "SET GLOBAL binlog_row_image = FULL" in await refused(url, columns=[{"template": "t/{k}/{n}"}])
+        await my(url, "ALTER TABLE f MODIFY k varchar(50) DEFAULT (CONCAT('a', 'b'))")
+        assert "has an expression for a default" in await refused(url)
+
+
+async def test_one_session_s_minimal_images_end_a_capture_that_needs_whole_ones(url: str) -> None:
+    await my(url, TABLE)
+    async with captured(url, columns=[{"template": "t/{k}/{note}.jpg"}]) as capture:
+        await my(url, "SET SESSION binlog_row_image = MINIMAL", "INSERT INTO f (k) VALUES ('x')")
+        with pytest.raises(CDCError, match="incomplete row images"):
+            await drain(capture)
+
+
+@pytest.mark.parametrize(
+    ("of", "words"),
+    [
+        ("timestamp", "is of type timestamp"),
+        ("text COMPRESSED", "COMPRESSED"),
+        ("varchar(90) CHARACTER SET swe7", "swe7"),
+        ("varchar(90) AS (CONCAT('v/', id)) VIRTUAL", "computed when it is read"),
+    ],
+    ids=["timestamp", "compressed", "charset", "virtual"],
+)
+async def test_columns_that_the_log_does_not_show_exactly_are_refused(url: str, of: str, words: str) -> None:
+    await my(url, f"CREATE TABLE f (id int PRIMARY KEY, k {of})")
+    assert words in await refused(url)
+
+
+async def test_queries_views_and_histories_are_refused_all_at_once(url: str) -> None:
+    await my(url, f"{TABLE} WITH SYSTEM VERSIONING", "CREATE VIEW v AS SELECT k FROM f")
+    said = await refused(url, tables=[{"table": "v", "columns": ["k"]}],
+                         queries=[{"name": "q", "sql": "SELECT k FROM f"}])  # fmt: skip
+    assert "is a query" in said
+    assert "is a view" in said
+    assert "keeps its own history" in said
