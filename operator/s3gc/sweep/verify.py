@@ -81,7 +81,13 @@ class Verifier:
         self, keys: Sequence[str], *, progress: Callable[[int], None] | None = None
     ) -> dict[str, str]:
         """Return those of `keys` that a source names now, each with the column that names it. Errors are raised:
-        a source that cannot answer has not said "unreferenced"."""
+        a source that cannot answer has not said "unreferenced".
+
+        Raises SourceError when a catalog changed meanwhile. A table that is swapped into the place of another (as tools
+        for online migrations do) is read under a snapshot from before, which shows none of the rows that were copied
+        since: it reads as shorter than it ever was, without any error.
+        """
+        before = [await watched.source.fingerprint() for watched in self._watched]
         found: dict[str, str] = {}
         rescanned = [w for w in self._watched if not w.preflight.can_query]
         for watched in self._watched:
@@ -93,6 +99,12 @@ class Verifier:
                 [w.source for w in rescanned], [w.preflight for w in rescanned], left, progress=progress
             )
             found.update({key: hit.column.label for key, hit in hits.items()})
+        for watched, fingerprint in zip(self._watched, before, strict=True):
+            if await watched.source.fingerprint() != fingerprint:
+                raise SourceError(
+                    f"the catalog of source {watched.source.name!r} ({watched.source.location}) changed while it was "
+                    "asked which keys it references (a migration?), so its answer cannot be believed"
+                )
         return found
 
     @staticmethod

@@ -338,6 +338,10 @@ async def test_without_process_and_without_an_index_no_barrier_is_claimed_and_th
         role, table="t", columns=[{"name": "i", "format": "key"}], derivatives=["{stem}_thumb{ext}"]
     ) as source:
         assert (await source.preflight(execute=True)).barrier == ""
+    exact = [{"name": "i", "format": "key"}]
+    where = "i IN (SELECT k FROM t)"  # a share lock on a row does not wait for writers of what the condition reads
+    async with source_of(role, table="t", columns=exact, where=where) as source:
+        assert "where reads other tables" in (await source.preflight(execute=True)).barrier_missing
 
 
 async def test_with_select_only_an_indexed_key_is_asked_for_under_a_share_lock_that_waits_for_writes_in_flight(

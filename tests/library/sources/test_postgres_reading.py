@@ -368,3 +368,46 @@ async def test_a_sample_that_takes_too_long_is_given_up_with_a_word_in_the_log(
     async with source_of(url, table="t", columns=["k"]) as source:
         assert await samples(source) == {}
     assert "undeclared column public.t.sparse is incomplete" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ["CREATE TABLE kept AS SELECT * FROM t", "TRUNCATE t", "INSERT INTO t SELECT * FROM kept"],
+        ["ALTER TABLE t ALTER COLUMN k TYPE varchar(70) USING k || ''"],
+        ["CREATE TABLE n AS SELECT * FROM t", "ALTER TABLE t RENAME TO o", "ALTER TABLE n RENAME TO t"],
+    ],
+    ids=["truncate", "rewrite", "swap"],
+)
+async def test_a_table_that_an_older_snapshot_cannot_show_is_an_error(
+    url: str, statements: list[str]
+) -> None:
+    await pg(url, "CREATE TABLE a (k text)", "CREATE TABLE t (k text)", "INSERT INTO t VALUES ('key')")
+    async with source_of(url, tables=[{"table": t, "columns": ["k"]} for t in "at"]) as source:
+        preflight = await source.preflight(execute=True)
+        async with source.snapshot() as snapshot:
+            await pg(url, *statements)
+            with pytest.raises(SourceError, match=r"public\.t was emptied, rewritten or replaced"):
+                async for _ in snapshot.values(preflight.columns[1]):
+                    pass
+        assert (await read(source, preflight))["public.t.k"] == ["key"]
+
+
+async def test_asking_for_keys_behind_a_reload_is_an_error(url: str) -> None:
+    await pg(url, "CREATE TABLE t (k text)", "INSERT INTO t VALUES ('key')")
+    async with source_of(url, table="t", columns=[{"name": "k", "format": "key"}]) as source:
+        await source.preflight(execute=True)
+        writer = await asyncpg.connect(url)
+        transaction = writer.transaction()
+        await transaction.start()
+        await writer.execute("TRUNCATE t; INSERT INTO t VALUES ('key')")
+        asking = asyncio.create_task(source.referenced(["key"]))
+        watcher = await asyncpg.connect(url)
+        while not await watcher.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"):
+            await asyncio.sleep(0.01)
+        await transaction.commit()
+        with pytest.raises(SourceError, match="emptied, rewritten or replaced"):
+            await asking
+        assert await source.referenced(["key"]) == {"key": "public.t.k"}
+        await writer.close()
+        await watcher.close()

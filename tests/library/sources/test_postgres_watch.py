@@ -184,3 +184,25 @@ async def test_a_query_s_tables_are_part_of_the_fingerprint_also_behind_a_view(u
         before = await source.fingerprint()
         await pg(url, "CREATE TABLE t_2 PARTITION OF t FOR VALUES FROM (10) TO (20)")
         assert await source.fingerprint() != before
+
+
+async def test_a_where_that_reads_other_tables_makes_their_writers_count(url: str) -> None:
+    """Who lets a tenant back in makes all of its rows references, and writes none of them."""
+    await pg(
+        url,
+        "CREATE TABLE files (k text, tenant int)",
+        "CREATE TABLE tenants (id int, active bool)",
+        "INSERT INTO tenants VALUES (1)",
+    )
+    where = "tenant IN (SELECT id FROM tenants WHERE active)"
+    async with source_of(url, table="files", columns=["k"], where=where) as source:
+        await source.preflight(execute=True)
+        before = await source.fingerprint()
+        writer = await asyncpg.connect(url)
+        async with writer.transaction():
+            await writer.execute("UPDATE tenants SET active = true")
+            assert not (await source.barrier(0.2)).passed
+        assert (await source.barrier(2)).passed
+        await writer.close()
+        await pg(url, "ALTER TABLE tenants ADD COLUMN name text")
+        assert await source.fingerprint() != before

@@ -296,6 +296,8 @@ def _account(user: str) -> str:
 
 
 def _not_lockable(plan: Plan) -> str:
+    if plan.queries and all(item.table is not None for item in plan.items):
+        return "a where reads other tables, whose writers a share lock on ours does not wait for"
     for item in plan.items:
         if item.table is None:
             return f"{item.spec.label} is a query"

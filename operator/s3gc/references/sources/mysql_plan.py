@@ -23,7 +23,7 @@ from s3gc.references.sources.mysql_catalog import (
     tables_of,
 )
 from s3gc.references.sources.mysql_session import Session
-from s3gc.references.sources.planning import Problems, one_statement, rules_of, single_line
+from s3gc.references.sources.planning import Problems, one_statement, own_sql, rules_of, single_line
 from s3gc.references.sources.templates import Template, parse_template
 from s3gc.references.types import ColumnSpec, ReferenceRules
 
@@ -74,7 +74,7 @@ class Item:
 class Plan:
     items: tuple[Item, ...]
     tables: tuple[Table, ...]
-    queries: tuple[str, ...]
+    queries: tuple[str, ...]  # SQL that may read other tables, see `own_sql`
     declared: frozenset[tuple[str, str, str]]
     names: frozenset[tuple[str, str]]  # every table that we see
     schemas: tuple[str, ...]  # the database of the URL and those of declared tables
@@ -115,7 +115,7 @@ async def make_plan(
     return Plan(
         items=tuple(builder.items),
         tables=tuple(tables.values()),
-        queries=tuple(one_statement(query.sql) for query in config.queries),
+        queries=own_sql(config),
         declared=frozenset(builder.declared),
         names=frozenset(catalog),
         schemas=tuple(dict.fromkeys([*([database] if database else []), *(schema for schema, _ in tables)])),

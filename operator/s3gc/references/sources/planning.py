@@ -5,6 +5,7 @@ Stands below the dialect modules (`postgres`, `mysql`, `sqlite`) and knows none 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -18,10 +19,14 @@ __all__ = [
     "byte_spellings",
     "key_spellings",
     "one_statement",
+    "own_sql",
     "query_obstacle",
     "rules_of",
     "single_line",
 ]
+
+
+_SUBQUERY = re.compile(r"\b(select|table)\b", re.IGNORECASE)
 
 
 @dataclass(slots=True)
@@ -120,6 +125,13 @@ def byte_spellings(value: str) -> set[bytes]:
 def one_statement(sql: str) -> str:
     """Return the policy's SQL without its final semicolon, ready to stand in parentheses on lines of its own."""
     return sql.strip().rstrip(";").rstrip()
+
+
+def own_sql(config: SourceConfig) -> tuple[str, ...]:
+    """Return the policy's own SQL that may read other tables than the declared ones: its queries, and every `where`
+    with a subquery. Whoever writes those tables can make a row count as a reference without touching it."""
+    conditions = (table.where for table in config.tables if table.where and _SUBQUERY.search(table.where))
+    return tuple(one_statement(sql) for sql in (*(query.sql for query in config.queries), *conditions))
 
 
 def single_line(text: object, limit: int = 300) -> str:

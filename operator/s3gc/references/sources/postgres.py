@@ -30,7 +30,7 @@ from s3gc.references.sources.postgres_plan import Item, Plan, make_plan
 from s3gc.references.sources.postgres_sample import sample_columns, undeclared_columns
 from s3gc.references.sources.postgres_session import CATALOG_SECONDS, IDLE_SECONDS, Postgres
 from s3gc.references.sources.postgres_snapshot import PostgresSnapshot
-from s3gc.references.sources.postgres_watch import fingerprint, wait_for_writers
+from s3gc.references.sources.postgres_watch import fingerprint, refuse_rewritten, wait_for_writers
 from s3gc.references.sources.templates import empty_prefix_problem
 from s3gc.references.sources.urls import parse_url
 from s3gc.references.types import BarrierResult, ReferenceRules, Snapshot, SourcePreflight
@@ -179,7 +179,8 @@ class PostgresSource:
                     self._database.reading(row_security=self._row_security)
                 )
                 await self._same_kind(connection, plan)
-            view = PostgresSnapshot(self._database, connection, plan)
+                oids = [oid for oid, _, _ in await _watched(connection, plan)]
+            view = PostgresSnapshot(self._database, connection, plan, oids)
             stack.push_async_callback(view.close)
             yield view
 
@@ -200,6 +201,8 @@ class PostgresSource:
                             # What the type takes for equal (citext, char) may be more than what was asked.
                             for key in names.get(row[0], ()):
                                 found.setdefault(key, item.spec.label)
+                oids = [oid for oid, _, _ in await _watched(connection, plan)]
+                await refuse_rewritten(connection, oids, [r.oid for r in plan.relations])
         return found
 
     async def fingerprint(self) -> str:

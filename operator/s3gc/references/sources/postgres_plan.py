@@ -14,7 +14,7 @@ import asyncpg
 
 from s3gc.config import ColumnConfig, ReferenceFormat, SourceConfig, TableConfig
 from s3gc.references.sources.identifiers import find_column, find_table
-from s3gc.references.sources.planning import Problems, one_statement, rules_of
+from s3gc.references.sources.planning import Problems, one_statement, own_sql, rules_of
 from s3gc.references.sources.postgres_catalog import (
     DIALECT,
     KINDS,
@@ -53,7 +53,7 @@ class Item:
 class Plan:
     items: tuple[Item, ...]
     relations: tuple[Relation, ...]  # declared tables, each once
-    queries: tuple[str, ...]
+    queries: tuple[str, ...]  # SQL that may read other tables, see `own_sql`
     declared: frozenset[tuple[int, str]]  # (relation, column) read as a column of its own
     catalog: dict[tuple[str, str], Relation]
     facts: Facts
@@ -90,7 +90,7 @@ async def make_plan(
     return Plan(
         items=tuple(builder.items),
         relations=tuple({relation.oid: relation for _, relation in tables}.values()),
-        queries=tuple(one_statement(query.sql) for query in config.queries),
+        queries=own_sql(config),
         declared=frozenset(builder.declared),
         catalog=catalog,
         facts=facts,

@@ -11,6 +11,7 @@ from s3gc.exceptions import ConfigurationError
 from s3gc.references.sources.postgres_copy import NULL, copy_rows, unescape
 from s3gc.references.sources.postgres_plan import Plan
 from s3gc.references.sources.postgres_session import IDLE_SECONDS, Postgres
+from s3gc.references.sources.postgres_watch import refuse_rewritten
 from s3gc.references.sources.templates import Template, empty_prefix_problem, is_empty_prefix
 from s3gc.references.types import ColumnSpec
 
@@ -20,10 +21,13 @@ __all__ = ["PostgresSnapshot"]
 class PostgresSnapshot:
     """What `PostgresSource.snapshot` gives."""
 
-    def __init__(self, database: Postgres, connection: asyncpg.Connection, plan: Plan) -> None:
+    def __init__(
+        self, database: Postgres, connection: asyncpg.Connection, plan: Plan, watched: Sequence[int]
+    ) -> None:
         self._database = database
         self._connection = connection
         self._plan = plan
+        self._watched = watched  # all that the plan reads from, by oid
         self._streams: set[AsyncIterator[Sequence[str]]] = set()
 
     async def values(self, column: ColumnSpec, batch: int = 10_000) -> AsyncIterator[Sequence[object]]:
@@ -58,6 +62,9 @@ class PostgresSnapshot:
         finally:
             self._streams.discard(rows)
             await _finish(rows)
+        with self._database.translated(doing):
+            named = [relation.oid for relation in self._plan.relations]
+            await refuse_rewritten(self._connection, self._watched, named)
         if empty:
             raise ConfigurationError(
                 f"source {item.spec.source!r}: {empty_prefix_problem(item.spec.label, item.first_column, empty)}"

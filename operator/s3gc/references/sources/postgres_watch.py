@@ -19,10 +19,11 @@ from s3gc.references.sources.planning import bounded, single_line
 from s3gc.references.sources.postgres_session import CATALOG_SECONDS
 from s3gc.references.types import BarrierResult
 
-__all__ = ["fingerprint", "wait_for_writers"]
+__all__ = ["fingerprint", "refuse_rewritten", "wait_for_writers"]
 
-# relfilenode is left out: VACUUM FULL and TRUNCATE change it, and neither can hide a reference. atthasmissing is
-# left out too, for VACUUM FULL resets it. A rewrite that matters changes a type, a column or an oid.
+# relfilenode is left out: VACUUM FULL and TRUNCATE change it, and between two snapshots neither can hide a reference
+# (under a snapshot they can: see `refuse_rewritten`). atthasmissing is left out too, for VACUUM FULL resets it. A
+# rewrite that matters changes a type, a column or an oid.
 _FINGERPRINT = """
 SELECT c.oid::int8, n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text, c.relispartition,
        c.relrowsecurity, c.relforcerowsecurity, c.relreplident::text,
@@ -57,6 +58,37 @@ async def fingerprint(connection: asyncpg.Connection, oids: Sequence[int], queri
         )
     facts = {"server": identity, "relations": [list(row.values()) for row in rows], "queries": list(queries)}
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+# What the snapshot's own catalog says, against what is so now: functions that take an oid or a name, unlike queries of
+# pg_class, do not look through the snapshot.
+_REWRITTEN = """
+SELECT n.nspname || '.' || c.relname
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.oid = ANY($1::oid[]) AND c.relfilenode <> 0
+      AND pg_catalog.pg_relation_filenode(c.oid) IS DISTINCT FROM c.relfilenode
+   OR c.oid = ANY($2::oid[])
+      AND pg_catalog.to_regclass(format('%I.%I', n.nspname, c.relname)) IS DISTINCT FROM c.oid::regclass
+ORDER BY 1
+"""
+
+
+async def refuse_rewritten(connection: asyncpg.Connection, oids: Sequence[int], named: Sequence[int]) -> None:
+    """Raise SourceError when one of `oids` got other storage, or the name of one of `named` another table, since the
+    snapshot of `connection`'s transaction was taken.
+
+    TRUNCATE and the rewriting forms of ALTER TABLE are not MVCC-safe, and a name leads to what bears it now: what such
+    a transaction put there is not in an older snapshot, nor is what was there before. The table reads as empty, or as
+    half full, without any error. Ask after reading: from then on the table is locked against all of them until the
+    transaction ends.
+    """
+    rows = await connection.fetch(_REWRITTEN, [*oids], [*named], timeout=CATALOG_SECONDS)
+    if rows:
+        raise SourceError(
+            f"{bounded([row[0] for row in rows])} was emptied, rewritten or replaced (TRUNCATE, ALTER TABLE, VACUUM "
+            "FULL, RENAME) while it was being read, so a snapshot does not show what is in it; run cycles at another "
+            "time than such jobs"
+        )
 
 
 # A writing transaction holds RowExclusiveLock on each table it wrote (and on the partition) until it has become
