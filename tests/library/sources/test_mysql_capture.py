@@ -371,6 +371,17 @@ async def test_preflight_gives_the_exact_grant_and_it_suffices(url: str) -> None
         assert await drain(capture) == ["a"]
 
 
+async def test_without_process_a_stream_is_no_substitute_for_asking_under_a_share_lock(url: str) -> None:
+    await my(url, TABLE)
+    reader = await my_user(url, "cdc_locker", f"GRANT SELECT ON {url.rpartition('/')[2]}.* TO {{user}}",
+                           "GRANT REPLICATION SLAVE, BINLOG MONITOR ON *.* TO {user}")  # fmt: skip
+    keyed = [{"name": "k", "format": "key"}]
+    assert "GRANT PROCESS ON *.* TO 'cdc_locker'@'%'" in await refused(reader, columns=keyed)
+    await my(url, "GRANT PROCESS ON *.* TO cdc_locker")
+    async with captured(reader, columns=keyed) as capture:
+        assert await drain(capture) == []
+
+
 async def test_what_a_foreign_key_changes_below_the_log_is_refused_unless_its_parent_is_read(
     url: str,
 ) -> None:

@@ -269,7 +269,9 @@ def _xa_name(event: Any) -> str:
 def _failed(error: BaseException) -> CDCError:
     code = error.args[0] if error.args else 0
     said = error.args[1] if len(error.args) > 1 else error
-    if code == 1236:
+    if code == 1236 and (
+        "impossible position" in str(said) or "Could not find" in str(said) or "purged" in str(said)
+    ):
         return CDCError(
             f"the server does not have the binary log from the scan on any more ({said}); keep it for longer than a "
             "cycle takes (binlog_expire_logs_seconds, or the provider's retention of binary logs)"

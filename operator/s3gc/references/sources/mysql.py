@@ -258,6 +258,12 @@ class MySQLSource:
                 f"source {self.name!r}: change capture of MySQL and MariaDB needs the package mysql-replication: "
                 "pip install 's3gc[mysql]'"
             ) from None
+        if self._lock:
+            # That barrier waits for nobody by itself: it is the asking for keys that waits, and a stream asks nobody.
+            raise CDCError(
+                f"source {self.name!r} ({self.location}): with change capture the end of open writers must be seen: "
+                f"GRANT PROCESS ON *.* TO {_account(plan.server.user)}, or remove cdc"
+            )
         direct = self._server
         if self._config.cdc is not None and self._config.cdc.url is not None:
             address = parse_url(self._config.cdc.url.get_secret_value(), self.name)
