@@ -367,8 +367,8 @@ class GCRestoreRequest(_Answer):
 
     dry_run: bool | None = None
     skip_existing: bool | None = None
-    keys: list[Key] | None = Field(default=None, max_length=1000)
-    prefixes: list[Prefix] | None = Field(default=None, max_length=100)
+    keys: list[Key] | None = Field(default=None, min_length=1, max_length=1000)
+    prefixes: list[Prefix] | None = Field(default=None, min_length=1, max_length=100)
 
 
 # --- explain
