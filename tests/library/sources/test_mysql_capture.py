@@ -131,6 +131,41 @@ async def test_a_commit_that_waits_for_a_replica_is_in_the_stream_if_it_is_not_i
             await writer
 
 
+async def test_scan_and_stream_together_miss_nothing_of_busy_writers(url: str) -> None:
+    """Four writers; whatever is committed when a drain begins was in the scan or came by."""
+    await my(url, TABLE)
+    stop = asyncio.Event()
+    committed: set[str] = set()
+
+    async def write(number: int) -> None:
+        connection, count = await my_connection(url, autocommit=False), 0
+        while not stop.is_set():
+            names = [f"{number}/{count}/{place}" for place in range(count % 3 + 1)]
+            await my_run(connection, *(f"INSERT INTO f (k) VALUES ('{name}')" for name in names))
+            if count % 5 == 4:
+                await connection.rollback()
+            else:
+                await connection.commit()
+                committed.update(names)
+            count += 1
+        await connection.ensure_closed()
+
+    writers = [asyncio.create_task(write(number)) for number in range(4)]
+    try:
+        for _ in range(2):
+            async with captured(url) as capture, source_of(url, table="f", columns=["k"]) as source:
+                (found,) = (await read(source)).values()
+                seen = set(found)
+                for _ in range(4):
+                    known = set(committed)
+                    seen.update(await drain(capture))
+                    assert known <= seen
+    finally:
+        stop.set()
+        await asyncio.gather(*writers)
+    assert len(committed) > 20
+
+
 async def test_values_are_what_a_scan_would_show(url: str) -> None:
     """Names by position, bytes by the catalog's character sets, signs, words, padding."""
     types = {
