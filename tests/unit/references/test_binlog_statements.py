@@ -7,6 +7,8 @@ import pytest
 from s3gc.references.cdc.mysql_position import Position, behind, gtids
 from s3gc.references.cdc.mysql_rows import words_of
 from s3gc.references.cdc.mysql_statements import obstacle, xa_of
+from s3gc.references.cdc.mysql_watched import is_of_the_row
+from s3gc.references.sources.mysql_catalog import Column, Table
 
 WATCHED = [("app", "f"), ("app", "odd`name")]
 
@@ -76,3 +78,29 @@ def test_gtids_are_compared_a_domain_at_a_time() -> None:
 def test_words_of_an_enum_may_hold_anything() -> None:
     assert words_of("enum('a','b''c',',','()')") == ["a", "b'c", ",", "()"]
     assert words_of("set('')") == [""]
+
+
+ALONE = [
+    "k IS NOT NULL AND note <> 'now()' OR lower(`note`) LIKE \"a'%\"", "f.id BETWEEN 1 AND 99999.5", "app.f.k = 'x'",
+    "(id, k) IN ((1, 'a'), (2, 'b'))", "COALESCE(note, 'x') NOT IN ('a', 'now()')", "NOT (id = 1)", "id = -1 + 2 * 3",
+]  # fmt: skip
+NOT_ALONE = [
+    "id < unix_timestamp()", "note < NOW()", "note < now ()", "note < current_date", "id IN (SELECT 1)", "id > @x",
+    "note = 'a\\' OR note < current_date OR note = 'b'", "other(id)", "`other`(id)", "id = rand()", "note = user()",
+    "note < SYSDATE()", "id /*! < unix_timestamp() */", "EXISTS (TABLE g)", "k = `unknown`", "note(id)", "id < CURDATE()",
+]  # fmt: skip
+
+
+def table_f() -> Table:
+    columns = {name: Column(name, "varchar", "varchar(9)", "utf8mb4", False) for name in ("id", "k", "note")}
+    return Table("app", "f", "BASE TABLE", "InnoDB", columns, {}, ())
+
+
+@pytest.mark.parametrize("condition", ALONE)
+def test_a_where_over_the_row_alone_can_be_followed(condition: str) -> None:
+    assert is_of_the_row(condition, table_f())
+
+
+@pytest.mark.parametrize("condition", NOT_ALONE)
+def test_a_where_that_time_or_another_table_may_change_is_not(condition: str) -> None:
+    assert not is_of_the_row(condition, table_f())

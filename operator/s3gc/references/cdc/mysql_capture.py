@@ -17,9 +17,9 @@ import contextlib
 import secrets
 import socket
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Generator
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, cast
+from typing import Any
 
 import asyncmy.errors
 import pymysql
@@ -38,8 +38,8 @@ from s3gc.references.cdc.mysql_settings import (
     grant,
     refusals_of_rights,
     refusals_of_settings,
-    watched_tables,
 )
+from s3gc.references.cdc.mysql_watched import watched_tables
 from s3gc.references.sources.mysql_catalog import load_server
 from s3gc.references.sources.mysql_plan import Plan
 from s3gc.references.sources.mysql_session import CONNECT_SECONDS, MySQL, Session
@@ -61,6 +61,7 @@ class MySQLCapture:
         self._direct = direct
         self._plan = plan
         self._tables: tuple[WatchedTable, ...] = ()
+        self._left: dict[int, str] = {}
         self._reader: BinlogReader | None = None
         self._gtid_set = ""
         self._thread: ThreadPoolExecutor | None = None
@@ -68,16 +69,24 @@ class MySQLCapture:
         self._opened = 0
         self._stopping = threading.Event()
 
+    @property
+    def left_over(self) -> Mapping[int, str]:
+        """Columns that the log does not show, by their index, and why."""
+        return self._left
+
     async def preflight(self) -> None:
         """Find out whether changes can be captured. Raises CDCError with all that is missing, and what to grant."""
         wrong: list[str] = []
         with self._translated("preflight of change capture"):
             async with self._direct.session() as session:
                 await self._same_server(session)
-                try:
-                    self._tables = tuple(await watched_tables(session, self._plan))
-                except CDCError as error:
-                    wrong += cast("list[str]", error.details.get("errors", [error.message]))
+                tables, self._left = await watched_tables(session, self._plan)
+                self._tables = tuple(tables)
+                if not tables:
+                    labels = {item.spec.index: item.spec.label for item in self._plan.items}
+                    wrong += [
+                        f"{labels[index]} cannot be followed: {why}" for index, why in self._left.items()
+                    ]
                 wrong += await refusals_of_settings(session, self._tables)
                 if not wrong:
                     wrong += await refusals_of_rights(session, await load_server(session))

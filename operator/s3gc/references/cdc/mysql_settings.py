@@ -7,18 +7,16 @@ settings are asked for again at every fence, for any of them can be changed whil
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import asyncmy.errors
 
-from s3gc.exceptions import CDCError
 from s3gc.references.cdc.mysql_position import written_position
-from s3gc.references.cdc.mysql_rows import LoggedColumn, WatchedTable, words_of
-from s3gc.references.sources.mysql_catalog import Column, Server, literal
-from s3gc.references.sources.mysql_plan import Item, Plan
+from s3gc.references.cdc.mysql_rows import WatchedTable
+from s3gc.references.sources.mysql_catalog import Server
 from s3gc.references.sources.mysql_session import Session
 
-__all__ = ["refusals_of_rights", "refusals_of_settings", "watched_tables"]
+__all__ = ["grant", "refusals_of_rights", "refusals_of_settings"]
 
 _PARTIAL = ("MINIMAL", "NOBLOB")
 _VARIABLES = (
@@ -26,11 +24,6 @@ _VARIABLES = (
     "binlog_row_value_options", "log_slave_updates", "log_replica_updates", "lower_case_table_names", "wsrep_on",
     "gtid_mode",
 )  # fmt: skip
-_KEY = re.compile(
-    r"FOREIGN KEY \((?P<columns>[^)]*)\) REFERENCES (?P<parent>`(?:[^`]|``)+`(?:\.`(?:[^`]|``)+`)?) "
-    r"\((?P<referenced>[^)]*)\)(?P<actions>[^\n]*)"
-)
-_NAME = re.compile(r"`((?:[^`]|``)+)`")
 
 
 async def refusals_of_settings(session: Session, tables: Sequence[WatchedTable]) -> list[str]:
@@ -114,142 +107,6 @@ def grant(session: Session, account: str) -> str:
     return f"GRANT REPLICATION SLAVE, {status} ON *.* TO '{name}'@'{host}'"
 
 
-async def watched_tables(session: Session, plan: Plan) -> list[WatchedTable]:
-    """Return the tables of `plan` as the log has them. Raises CDCError with everything that cannot be followed."""
-    wrong: list[str] = []
-    items: dict[tuple[str, str], list[Item]] = {}
-    for item in plan.items:
-        if item.table is None:
-            wrong.append(
-                f"{item.spec.label} is a query, whose rows are not in the log: declare its tables, or remove cdc"
-            )
-        elif item.table.is_view:
-            wrong.append(
-                f"{item.table.label} is a view, whose rows are not in the log: declare what it reads, or remove cdc"
-            )
-        else:
-            items.setdefault((item.table.schema, item.table.name), []).append(item)
-    found: list[WatchedTable] = []
-    for (schema, name), some in items.items():
-        table = await _watched_table(session, schema, name, some, wrong)
-        found.append(table)
-        wrong += await _cascades(session, table, plan)
-    if wrong:
-        raise CDCError("\n".join(wrong) if len(wrong) > 1 else wrong[0], details={"errors": wrong})
-    return found
-
-
-async def _watched_table(
-    session: Session, schema: str, name: str, items: Sequence[Item], wrong: list[str]
-) -> WatchedTable:
-    needed = {
-        column.name
-        for item in items
-        for column in (item.parts if item.template is not None else (item.column,))
-        if column is not None
-    }
-    columns: dict[str, LoggedColumn] = {}
-    declared: Mapping[str, Column] = items[0].table.columns if items[0].table is not None else {}
-    kind = items[0].table.kind if items[0].table is not None else ""
-    if kind == "SYSTEM VERSIONED":
-        wrong.append(
-            f"{schema}.{name} keeps its own history (system versioning), which the log shows as rows: remove cdc"
-        )
-    generated = "generation_expression" if not session.is_mariadb else "IF(is_generated = 'ALWAYS', 'x', '')"
-    for place, column, full_type, default, extra, expression in await session.rows(
-        f"SELECT ordinal_position, column_name, column_type, column_default, extra, {generated} "
-        "FROM information_schema.columns "
-        f"WHERE table_schema = {literal(schema)} AND table_name = {literal(name)} ORDER BY ordinal_position"
-    ):
-        if "compressed" in str(full_type).lower() and str(column) not in needed:
-            wrong.append(
-                f"{schema}.{name}.{column} is a COMPRESSED column, so rows of that table cannot be read: remove cdc"
-            )
-        if str(column) not in needed:
-            continue
-        value, is_expression = _default(session, default, str(extra))
-        if value is None and str(full_type).startswith("enum(") and declared[str(column)].not_null:
-            value = words_of(str(full_type))[0]  # what a server that is not strict puts in
-        logged = LoggedColumn(
-            column=declared[str(column)],
-            place=int(place) - 1,
-            default=value,
-            has_expression_default=is_expression,
-            is_generated=bool(expression)
-            or "GENERATED" in str(extra).upper().replace("DEFAULT_GENERATED", ""),
-        )
-        columns[str(column)] = logged
-        if logged.obstacle:
-            wrong.append(f"{schema}.{name}.{column} {logged.obstacle}: remove cdc for this source")
-        elif "VIRTUAL" in str(extra).upper():
-            wrong.append(
-                f"{schema}.{name}.{column} is computed when it is read (VIRTUAL): declare the columns it is made of"
-            )
-    return WatchedTable(schema, name, columns, tuple(items))
-
-
-def _default(session: Session, default: object, extra: str) -> tuple[str | None, bool]:
-    """Return (the literal default, whether it is an expression)."""
-    if default is None:
-        return None, False
-    text = str(default)
-    if not session.is_mariadb:
-        return (None, True) if "DEFAULT_GENERATED" in extra.upper() else (text, False)
-    if text == "NULL":
-        return None, False
-    if len(text) >= 2 and text[0] == text[-1] == "'":  # MariaDB writes them as SQL
-        return text[1:-1].replace("''", "'").replace("\\\\", "\\"), False
-    return (text, False) if re.fullmatch(r"-?[\d.]+", text) else (None, True)
-
-
-async def _cascades(session: Session, table: WatchedTable, plan: Plan) -> list[str]:
-    """Return the columns of `table` that a foreign key changes without a row in the log.
-
-    InnoDB carries such changes out by itself, below the log. The statement that made the table says it to everybody
-    who may read it; information_schema tells it only to those who may also write.
-    """
-    await session.rows("SET SESSION sql_mode = '', sql_quote_show_create = 1")
-    ((_, text),) = await session.rows(f"SHOW CREATE TABLE `{_quoted(table.schema)}`.`{_quoted(table.name)}`")
-    parts = {column.name for item in table.items if item.template is not None for column in item.parts}
-    plain = {
-        item.column.name: item for item in table.items if item.template is None and item.column is not None
-    }
-    wrong: list[str] = []
-    for key in _KEY.finditer(str(text)):
-        actions = key["actions"].upper()
-        parent = [_unquoted(name) for name in _NAME.findall(key["parent"])]
-        schema, parent_table = parent if len(parent) == 2 else (table.schema, parent[0])
-        referenced = [_unquoted(name) for name in _NAME.findall(key["referenced"])]
-        changes_parts = "ON UPDATE CASCADE" in actions or "SET NULL" in actions or "SET DEFAULT" in actions
-        for column, target in zip(map(_unquoted, _NAME.findall(key["columns"])), referenced, strict=False):
-            if column in parts and changes_parts:
-                wrong.append(
-                    f"{table.label}.{column} is part of a template and changes with {schema}.{parent_table}.{target} "
-                    "(foreign key), which the log does not show: remove cdc for this source"
-                )
-            elif column in plain and "ON UPDATE CASCADE" in actions:
-                if not _is_declared(plan, plain[column], schema, parent_table, target):
-                    wrong.append(
-                        f"{table.label}.{column} changes with {schema}.{parent_table}.{target} (ON UPDATE CASCADE), "
-                        "which the log does not show: declare that column as well, or remove cdc for this source"
-                    )
-            elif column in plain and "ON UPDATE SET DEFAULT" in actions:
-                wrong.append(f"{table.label}.{column} has ON UPDATE SET DEFAULT, which the log does not show")
-    return wrong
-
-
-def _is_declared(plan: Plan, child: Item, schema: str, table: str, column: str) -> bool:
-    """Whether the parent's column is read by the same rules, so that its own row says what the child becomes."""
-    return any(
-        item.table is not None
-        and item.column is not None
-        and (item.table.schema, item.table.name, item.column.name) == (schema, table, column)
-        and (item.spec.format, item.spec.rules) == (child.spec.format, child.spec.rules)
-        for item in plan.items
-        if item.template is None
-    )
-
-
 def _is_on(value: str) -> bool:
     return value.upper() in ("ON", "1", "YES", "TRUE")
 
@@ -257,11 +114,3 @@ def _is_on(value: str) -> bool:
 def _is_old(session: Session) -> bool:
     found = re.search(r"(\d+)\.(\d+)\.\d+-MariaDB", str(session.connection.server_version))
     return found is not None and (int(found[1]), int(found[2])) < (10, 5)
-
-
-def _quoted(name: str) -> str:
-    return name.replace("`", "``")
-
-
-def _unquoted(name: str) -> str:
-    return name.replace("``", "`")
