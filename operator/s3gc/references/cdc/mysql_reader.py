@@ -33,7 +33,7 @@ from s3gc.references.cdc.mysql_statements import obstacle, xa_of
 __all__ = ["BinlogReader", "Change"]
 
 #: (index of the item, a value as a scan would yield it)
-Change = tuple[int, "str | bytes"]
+Change = tuple[int, object]
 
 #: Types that carry no rows. The rest is rows, statements, or unknown.
 _HARMLESS = frozenset(
@@ -177,9 +177,9 @@ class BinlogReader:
             for event in reader:
                 if isinstance(event, logged.FormatDescriptionEvent):
                     self._same_file(str(reader.log_file), int(event.timestamp))
-                for change in self._changes(event):
-                    batch.append(change)
-                    size += len(change[1])
+                for index, value in self._changes(event):
+                    batch.append((index, value))
+                    size += len(value)
                 if not isinstance(event, _NO_BOUNDARY) and event.packet.log_pos:
                     boundary = Position(str(reader.log_file), int(reader.log_pos))
                 is_over = boundary is not None and boundary.reaches(until)
@@ -196,7 +196,7 @@ class BinlogReader:
             yield batch
         self.position = boundary
 
-    def _changes(self, event: Any) -> Iterator[Change]:
+    def _changes(self, event: Any) -> Iterator[tuple[int, str | bytes]]:
         if isinstance(event, TableMapEvent):
             table = self._tables.get((event.schema, event.table))
             if table is not None:
@@ -226,7 +226,7 @@ class BinlogReader:
                 "which is not understood here, so rows may be in it that nobody saw"
             )
 
-    def _rows(self, event: Any) -> Iterator[Change]:
+    def _rows(self, event: Any) -> Iterator[tuple[int, str | bytes]]:
         table = self._tables.get((event.schema, event.table))
         if table is None or isinstance(event, DeleteRowsEvent):
             return
