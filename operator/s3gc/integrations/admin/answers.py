@@ -8,7 +8,7 @@ from pydantic import JsonValue
 
 from s3gc.config import S3GCConfig, SourceConfig
 from s3gc.cycle.explaining import explain_key
-from s3gc.exceptions import redact
+from s3gc.exceptions import StoreError, redact
 from s3gc.integrations.admin import history, problems
 from s3gc.integrations.admin.events import Events
 from s3gc.integrations.admin.models import (
@@ -90,7 +90,15 @@ class Answers:
 
     async def explain(self, key: str) -> GCExplanation:
         state = await self.runtime.state()
-        found = await explain_key(self.config, key, bucket=state["bucket"], vault=state["vault"])
+        try:
+            found = await explain_key(self.config, key, bucket=state["bucket"], vault=state["vault"])
+        except StoreError as error:
+            if error.details.get("status") != 400:
+                raise
+            # A key that it cannot have (too long, or with a part that it forbids), told from a store that is away.
+            raise problems.made(
+                "no-such-key", 404, f"the store does not take this for a key: {error.message}"
+            ) from None
         return GCExplanation.model_validate(found.to_json())
 
     async def restorable(self, operation_id: str) -> None:

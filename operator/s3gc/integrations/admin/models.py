@@ -11,7 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictBool, StringConstraints
 
 from s3gc.results import GCResult, GuardReport, Outcome, RestoreResult
 
@@ -365,8 +365,8 @@ class GCRestoreRequest(_Answer):
     What is null here is as the query says, and by default a dry run that leaves alone what is there.
     """
 
-    dry_run: bool | None = None
-    skip_existing: bool | None = None
+    dry_run: StrictBool | None = None  # what only looks like a boolean must not overwrite anything
+    skip_existing: StrictBool | None = None
     keys: list[Key] | None = Field(default=None, min_length=1, max_length=1000)
     prefixes: list[Prefix] | None = Field(default=None, min_length=1, max_length=100)
 

@@ -122,7 +122,7 @@ def _runs(api: APIRouter, answers: Answers, prefix: str) -> None:
         response_model=RestoreResult,
         responses={
             202: {"model": GCRestoreAccepted, "description": "The restore runs (`wait=false`)."},
-            **documented(404, 409),
+            **documented(400, 404, 409),
         },
         summary="Bring back what an operation deleted, or say what would come back",
     )
@@ -189,13 +189,10 @@ def _state(api: APIRouter, answers: Answers) -> None:
     @api.get(
         "/health",
         response_model=GCHealth,
-        responses={
-            503: {"model": GCHealth, "description": "A part has failed."},
-            **_without(documented(), 503),
-        },
+        responses=_with_health(documented()),
         summary="Vault, bucket, databases, change capture and schedule",
     )
-    async def look() -> Any:
+    async def get_health() -> Any:
         found = await health.look(answers.runtime, answers.scheduler)
         return JSONResponse(
             found.model_dump(mode="json"), status_code=503 if found.status == "failed" else 200
@@ -205,7 +202,7 @@ def _state(api: APIRouter, answers: Answers) -> None:
     async def config() -> GCConfigView:
         return answers.config_view()
 
-    @api.get("/explain", responses=documented(), summary="Why one object is kept, or would go")
+    @api.get("/explain", responses=documented(404), summary="Why one object is kept, or would go")
     async def explain(key: Annotated[Key, Query(description="The object's key, exactly.")]) -> GCExplanation:
         return await answers.explain(key)
 
@@ -269,7 +266,7 @@ def _operations(api: APIRouter, answers: Answers) -> None:
         return Response(found, media_type="text/html; charset=utf-8", headers=headers)
 
     @api.post(
-        "/operations/{op_id}/approve", responses=documented(404, 409), summary="Approve exactly one plan"
+        "/operations/{op_id}/approve", responses=documented(400, 404, 409), summary="Approve exactly one plan"
     )
     async def approve(request: Request, op_id: OperationPath, body: GCApproveRequest) -> GCApproved:
         client = request.client.host if request.client is not None else "a local socket"
@@ -346,5 +343,7 @@ def _wants_text(accept: str) -> bool:
     return bool(text) and (not json or min(text) < min(json))
 
 
-def _without(responses: dict[int | str, dict[str, Any]], status: int) -> dict[int | str, dict[str, Any]]:
-    return {key: value for key, value in responses.items() if key != status}
+def _with_health(responses: dict[int | str, dict[str, Any]]) -> dict[int | str, dict[str, Any]]:
+    """503 is the answer of a part that failed as well."""
+    both = {**responses[503], "model": GCHealth, "description": "A part has failed, or no token is set."}
+    return {**responses, 503: both}
