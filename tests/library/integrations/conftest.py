@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,10 +76,10 @@ async def _posts(server: Database, dsn: str, keys: tuple[str, ...]) -> None:
 
 
 @pytest.fixture
-def make_shop(minio: S3Server, postgres: Any, mariadb: Any) -> Callable[..., Shop]:
-    """``make_shop(orphans=4)``: a new bucket and new databases."""
+def make_shop_async(minio: S3Server, postgres: Any, mariadb: Any) -> Callable[..., Awaitable[Shop]]:
+    """``await make_shop_async(orphans=4)``: a new bucket and new databases."""
 
-    def make(orphans: int = 4) -> Shop:
+    async def make(orphans: int = 4) -> Shop:
         bucket = make_bucket(minio, versioning=True)
         users = tuple(f"avatars/{number}.jpg" for number in range(4))
         posts = tuple(f"posts/{number}.png" for number in range(3))
@@ -88,20 +88,23 @@ def make_shop(minio: S3Server, postgres: Any, mariadb: Any) -> Callable[..., Sho
         for key in (*users, *posts, *left):
             client.put_object(Bucket=bucket, Key=key, Body=key.encode() * 20)
 
-        async def databases() -> list[dict[str, Any]]:
-            first, second = await postgres.fresh_database(), await mariadb.fresh_database()
-            await _users(first, users)
-            await _posts(mariadb, second, posts)
-            return [
-                {"name": "users", "url": first, "tables": [{"table": "users", "columns": ["avatar_url"]}]},
-                {"name": "posts", "url": second, "tables": [{"table": "posts", "columns": ["image"]}]},
-            ]
-
-        sources = asyncio.run(databases())
+        first, second = await postgres.fresh_database(), await mariadb.fresh_database()
+        await _users(first, users)
+        await _posts(mariadb, second, posts)
+        sources = [
+            {"name": "users", "url": first, "tables": [{"table": "users", "columns": ["avatar_url"]}]},
+            {"name": "posts", "url": second, "tables": [{"table": "posts", "columns": ["image"]}]},
+        ]
         let_time_pass(minio, bucket)
         return Shop(minio, bucket, sources, (*users, *posts), left)
 
     return make
+
+
+@pytest.fixture
+def make_shop(make_shop_async: Callable[..., Any]) -> Callable[..., Shop]:
+    """``make_shop(orphans=4)``, where no loop runs."""
+    return lambda orphans=4: asyncio.run(make_shop_async(orphans))
 
 
 @pytest.fixture

@@ -102,10 +102,12 @@ class Served:
             time.sleep(0.05)
         raise AssertionError(f"never: {what}\n{self.log[-4000:]}")
 
-    def terminate(self, seconds: float = 60) -> int:
+    def terminate(self, seconds: float = 60) -> None:
+        """SIGTERM, and the end in good order: uvicorn raises the signal again when it is done."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=seconds)
+        assert self.process.wait(timeout=seconds) in (0, -signal.SIGTERM), self.log
+        assert "Traceback" not in self.log, self.log
 
     def close(self) -> None:
         if self.process is not None and self.process.poll() is None:
@@ -150,7 +152,9 @@ class Served:
         return self.request("POST", path, **how)
 
     def idle(self) -> bool:
-        return self.get(f"{BASE}/status").json["running"] is None
+        """Whether nothing runs, in any worker process."""
+        status = self.get(f"{BASE}/status").json
+        return status["running"] is None and status["busy"] is None
 
     def run(self, query: str = "") -> Any:
         """One cycle to its end."""

@@ -68,6 +68,15 @@ class Work:
             self.named.set()
 
     @property
+    def was_kept_out(self) -> bool:
+        """Whether another process had the scope, or the slot, before it could begin."""
+        return (
+            isinstance(self.error, LockedError)
+            and self.kind is GCWorkKind.CYCLE
+            and self.operation_id is None
+        )
+
+    @property
     def running(self) -> GCRunning:
         return GCRunning(
             kind=self.kind,
@@ -173,7 +182,9 @@ class Runs:
             log.warning("the %s of operation %s ended with the application", work.kind, work.operation_id)
         except Exception as error:
             work.error = error
-            if isinstance(error, S3GCError | problems.ProblemError):
+            if work.was_kept_out:
+                log.info("no %s began: %s", work.kind, error)
+            elif isinstance(error, S3GCError | problems.ProblemError):
                 log.warning("the %s ended: %s", work.kind, error)
             else:
                 log.exception("the %s ended", work.kind)
@@ -188,7 +199,7 @@ class Runs:
             self.cycle = None
         if work is self.restore:
             self.restore = None
-        if not isinstance(work.error, SlotTakenError):  # another process had it: nothing ended here
+        if not work.was_kept_out:  # else nothing began here
             self.last = work.ended()
             self.ended += 1
         self._runtime.something_ended()
@@ -256,7 +267,7 @@ class Runs:
                     await write_doing(state["vault"].storage, state["scope"], doing)
                 except (S3GCError, OSError) as error:
                     log.debug("the other workers could not be told how far the %s is: %s", work.kind, error)
-            await asyncio.sleep(every)
+            await asyncio.sleep(every if told is not None else 0.1)
 
     async def _quietly_state(self) -> Any:
         try:
