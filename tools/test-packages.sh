@@ -19,6 +19,7 @@ have_mariadb() {
 [ -n "${S3GC_TEST_POSTGRES_DSN:-}" ] || have_postgres || missing+=(postgresql postgresql-contrib)
 [ -n "${S3GC_TEST_MARIADB_DSN:-}" ] || have_mariadb || missing+=(mariadb-server)
 command -v zstd >/dev/null || missing+=(zstd)
+command -v chromium >/dev/null || command -v chromium-browser >/dev/null || missing+=(chromium)
 
 # A node of the test bed's Kubernetes: program or file, and its package. It runs as root only, so nobody else needs it.
 if [ "$(id -u)" -eq 0 ] && ! { [ -n "${KUBECONFIG:-}" ] && [ -n "${S3GC_TEST_IMAGE:-}" ]; }; then
@@ -42,7 +43,7 @@ if [ "$(id -u)" -ne 0 ]; then
     fi
 fi
 command -v apt-get >/dev/null || {
-    echo "The tests need PostgreSQL with contrib, MariaDB's server and zstd; this machine has no apt-get to install" >&2
+    echo "The tests need PostgreSQL with contrib, MariaDB's server, zstd and Chromium; this machine has no apt-get to install" >&2
     echo "${missing[*]} with. Install them, or name servers of your own (docs/development.md)." >&2
     exit 1
 }
