@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from tests.library.integrations.conftest import Shop
 from tests.library.integrations.serving import BASE, Served
-
-ULID = r"^[0-7][0-9A-HJKMNP-TV-Z]{25}$"
+from tests.testbed.services import make_bucket
 
 
 @pytest.fixture
@@ -46,8 +46,6 @@ def test_a_story_from_the_dry_run_to_the_restore(
     assert [item["key"] for item in first["items"]] == list(shop.orphans[:3])
     assert (first["objects"], first["plan_digest"]) == (4, digest)
     assert "no reference named it" in first["items"][0]["reason"]
-    from urllib.parse import quote
-
     rest = served.get(f"{BASE}/operations/{plan_id}/plan?limit=3&after={quote(first['next_after'])}").json
     assert [item["key"] for item in rest["items"]] == list(shop.orphans[3:])
     assert rest["next_after"] is None
@@ -114,3 +112,47 @@ def test_a_story_from_the_dry_run_to_the_restore(
         1,
     )
     assert shop.keys() == {*shop.referenced, *shop.orphans}
+
+
+def test_events_tell_a_cycle_from_its_start_to_its_end(
+    shop: Shop, serve: Callable[..., Served], tmp_path: Path
+) -> None:
+    served = serve(shop, shop.policy(tmp_path / "vault"))
+    with served.events() as events:
+        assert next(events)[1]["running"] is None
+        assert next(events) == ("progress", {"running": None})
+        operation_id = served.post(f"{BASE}/run").json["operation_id"]
+        told = []
+        for name, data in events:
+            told.append((name, data))
+            if name == "ended":
+                break
+        ended = told[-1][1]
+        assert (ended["operation_id"], ended["outcome"], ended["problem"]) == (
+            operation_id,
+            "Succeeded",
+            None,
+        )
+        assert {data["running"]["operation_id"] for name, data in told if name == "progress"} <= {
+            operation_id
+        }
+        assert next(events)[1]["last_cycle"]["operation_id"] == operation_id
+        assert next(events) == ("progress", {"running": None})
+
+
+def test_a_vault_in_the_store_serves_as_well(
+    shop: Shop, serve: Callable[..., Served], tmp_path: Path
+) -> None:
+    vault = make_bucket(shop.s3)
+    served = serve(
+        shop, shop.policy(tmp_path, vault_path=f"s3://{vault}/media", vault_endpoint_url=shop.s3.endpoint)
+    )
+    done = served.run()
+    operation_id = done["operation_id"]
+    for _ in range(2):  # fetched, and from what was fetched
+        page = served.get(f"{BASE}/operations/{operation_id}/plan").json
+        assert [item["key"] for item in page["items"]] == list(shop.orphans)
+    assert served.get(f"{BASE}/operations/{operation_id}/summary").json["source"] == "plan"
+    assert served.get(f"{BASE}/status").json["vault"] == f"s3://{vault}/media"
+    assert served.get(f"{BASE}/health").json["vault"]["state"] == "ok"
+    served.terminate()

@@ -16,6 +16,8 @@ from tests.library.integrations.serving import BASE, Answer, Served
 
 from s3gc import create_config
 from s3gc.exceptions import SlotTakenError
+from s3gc.integrations.admin.models import GCRestoreRequest
+from s3gc.integrations.admin.problems import ProblemError
 from s3gc.integrations.admin.runs import Runs
 from s3gc.integrations.admin.runtime import Runtime
 from s3gc.integrations.admin.scheduler import Scheduler, due
@@ -163,6 +165,54 @@ async def test_of_schedulers_that_wake_together_one_runs(
             await made[1][1].start_cycle(slot=Slot(view.last_slot, "30 2 * * *", "UTC"), trigger="schedule")
         assert sum(runs.ended for _, runs in made) == 1
         assert len(await vault.operation_ids()) == 1
+    finally:
+        for runtime in runtimes:
+            await runtime.close()
+
+
+async def test_another_worker_sees_the_cycle_is_kept_out_and_restores_in_its_way(
+    make_shop_async: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop: Shop = await make_shop_async(orphans=60)
+    for name, value in shop.s3.environment.items():
+        monkeypatch.setenv(name, value)
+    config = create_config(**slow(shop, tmp_path / "vault"))
+    runtimes = [Runtime(config, "/admin/s3gc") for _ in range(2)]
+    here, there = (Runs(runtime) for runtime in runtimes)
+    try:
+        work = await here.start_cycle()
+        while True:
+            seen, _ = await there.running()
+            if seen is not None and seen.progress.deleted >= 4:
+                break
+            assert work.task is not None
+            assert not work.task.done(), work.error
+            await asyncio.sleep(0.05)
+        assert (seen.here, seen.operation_id, seen.kind, seen.mode) == (
+            False,
+            work.operation_id,
+            "cycle",
+            "execute",
+        )
+        with pytest.raises(ProblemError) as kept_out:
+            await there.start_cycle()
+        assert (kept_out.value.problem.status, kept_out.value.problem.operation_id) == (
+            409,
+            work.operation_id,
+        )
+        assert (there.ended, there.last) == (0, None)
+
+        # a restore has the way: the cycle ends after its group, and what it took comes back
+        assert work.operation_id is not None
+        restoring = await there.start_restore(work.operation_id, GCRestoreRequest(dry_run=False))
+        await there.wait(restoring)
+        await here.wait(work)
+        assert restoring.restore is not None
+        assert work.result is not None
+        assert restoring.restore.restored_count == work.result.deleted_count < 60
+        assert shop.keys() == {*shop.referenced, *shop.orphans}
+        assert there.last is not None
+        assert (there.last.kind, there.last.problem) == ("restore", None)
     finally:
         for runtime in runtimes:
             await runtime.close()
