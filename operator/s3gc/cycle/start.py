@@ -13,7 +13,8 @@ from datetime import datetime, timedelta
 from ulid import ULID
 
 from s3gc.config import GCMode, S3GCConfig, SourceConfig
-from s3gc.exceptions import CDCError, ConfigurationError, S3GCError
+from s3gc.exceptions import ConfigurationError, S3GCError
+from s3gc.references.cdc.types import Capture
 from s3gc.references.rules import reference_rules
 from s3gc.references.sources import open_source
 from s3gc.references.types import ReferenceRules, Source, SourcePreflight
@@ -22,7 +23,7 @@ from s3gc.store.bucket import Bucket
 from s3gc.vault.operations import Operation, OperationRecord
 from s3gc.vault.vault import Scope, Vault
 
-__all__ = ["Started", "choose_operation", "open_sources"]
+__all__ = ["OpenSource", "Started", "choose_operation", "open_sources"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +89,16 @@ async def _is_approved(operation: Operation) -> bool:
     return approval is not None and approval.digest == (await operation.record()).extra.get("plan_digest")
 
 
-async def open_sources(
-    config: S3GCConfig, bucket: Bucket, *, executing: bool
-) -> list[tuple[Source, SourcePreflight]]:
+@dataclass(frozen=True, slots=True)
+class OpenSource:
+    """A database that can be read. `capture` is checked and not begun; None where the policy asks for none."""
+
+    source: Source
+    preflight: SourcePreflight
+    capture: Capture | None = None
+
+
+async def open_sources(config: S3GCConfig, bucket: Bucket, *, executing: bool) -> list[OpenSource]:
     """Open and preflight every declared source; none at all where none can be read (everything is unverifiable then).
 
     All or nothing: with one source readable and another not, what only the other one references would be taken for
@@ -101,7 +109,7 @@ async def open_sources(
     if not readable:
         return []
     problems: list[S3GCError] = [_unreadable(source) for source in declared if not source.is_readable]
-    opened: list[tuple[Source, SourcePreflight]] = []
+    opened: list[OpenSource] = []
     for source_config in readable:
         try:
             rules = reference_rules(config, bucket.endpoint, derivatives=source_config.derivatives)
@@ -110,9 +118,9 @@ async def open_sources(
             problems.append(error)
     if not problems:
         return opened
-    for source, _ in opened:
+    for one in opened:
         with contextlib.suppress(S3GCError, OSError):
-            await source.close()
+            await one.source.close()
     if len(problems) == 1:
         raise problems[0]
     worst = next((p for p in problems if not isinstance(p, ConfigurationError)), problems[0])
@@ -130,14 +138,7 @@ def _unreadable(source: SourceConfig) -> ConfigurationError:
     )
 
 
-async def _open(
-    config: SourceConfig, rules: ReferenceRules, executing: bool
-) -> tuple[Source, SourcePreflight]:
-    if config.cdc is not None:
-        raise CDCError(
-            f"source {config.name!r} asks for change capture (cdc), which this version of s3gc does not have. "
-            "Remove cdc: deletions are then verified by query or rescan, with the same guarantee at the end of a cycle"
-        )
+async def _open(config: SourceConfig, rules: ReferenceRules, executing: bool) -> OpenSource:
     source = await open_source(config, rules)
     try:
         preflight = await source.preflight(execute=executing)
@@ -146,8 +147,10 @@ async def _open(
                 f"source {config.name!r} ({config.location}): s3gc cannot see when writers are done, so a deletion "
                 f"could not be checked. {preflight.barrier_missing}"
             )
+        # Configured and not to be had is an error in every mode: who asked for it must not believe that it is there.
+        capture = await source.capture() if config.cdc is not None else None
     except BaseException:
         with contextlib.suppress(S3GCError, OSError):
             await source.close()
         raise
-    return source, preflight
+    return OpenSource(source, preflight, capture)

@@ -25,7 +25,8 @@ from s3gc.backup.retention import expire
 from s3gc.backup.settle import close_abandoned, settle, tally
 from s3gc.config import Approval, GCMode, S3GCConfig, Versions
 from s3gc.cycle.facts import CycleFacts
-from s3gc.cycle.start import choose_operation, open_sources
+from s3gc.cycle.follow import begin_following, end_following
+from s3gc.cycle.start import OpenSource, choose_operation, open_sources
 from s3gc.exceptions import ConfigurationError, RefusedError, S3GCError
 from s3gc.inventory.listing import Inventory, take_inventory
 from s3gc.plan import guards
@@ -34,8 +35,8 @@ from s3gc.plan.join import Joined, find_candidates
 from s3gc.plan.maturity import ripe_since
 from s3gc.plan.planfile import PlanSummary, intersect, read_plan, summarise, write_plan
 from s3gc.plan.undeclared import find_undeclared
+from s3gc.references.cdc.following import Following
 from s3gc.references.reader import ReadColumn, read_references
-from s3gc.references.types import Source, SourcePreflight
 from s3gc.report.write import write_report
 from s3gc.results import GCResult, Outcome, Progress
 from s3gc.state import GCState
@@ -118,7 +119,8 @@ class _Cycle:
         self.executing = config.mode is GCMode.EXECUTE
         self.facts = CycleFacts()
         self.recovered: list[Operation] = []
-        self.sources: list[tuple[Source, SourcePreflight]] = []
+        self.opened: list[OpenSource] = []
+        self.followings: dict[str, Following] = {}
         self.capabilities: Capabilities | None = None
         self.method: Method | None = None
         self.verifier: Verifier = Verifier([])
@@ -130,9 +132,10 @@ class _Cycle:
         self.work = Path(tempfile.mkdtemp(prefix="s3gc-cycle-", dir=config.work_dir))
 
     async def close(self) -> None:
-        for source, _ in self.sources:
+        await end_following(self.followings)
+        for one in self.opened:
             with contextlib.suppress(S3GCError, OSError):
-                await source.close()
+                await one.source.close()
         await asyncio.to_thread(shutil.rmtree, self.work, ignore_errors=True)
 
     # --- the story
@@ -154,6 +157,7 @@ class _Cycle:
                 await self._recover(operation, resumed=resumed)
                 await self._preflight_store()
             inventory = await self._list()
+            await self._follow(operation)
             columns = await self._read()
             joined = await self._join(inventory, columns)
             await self._heal(columns)
@@ -173,8 +177,8 @@ class _Cycle:
 
     async def _open_sources(self) -> None:
         self.tell(Progress("Preflight"))
-        self.sources = await open_sources(self.config, self.bucket, executing=self.executing)
-        self.verifier = await Verifier.begin(self.sources)
+        self.opened = await open_sources(self.config, self.bucket, executing=self.executing)
+        self.verifier = await Verifier.begin([(one.source, one.preflight) for one in self.opened])
 
     async def _recover(self, current: Operation, *, resumed: bool) -> None:
         """Put on record what killed runs did, and check what they deleted; see `sweep.recover`."""
@@ -260,12 +264,19 @@ class _Cycle:
         self.facts.inventory = inventory
         return inventory
 
+    async def _follow(self, operation: Operation) -> None:
+        # Before the reading: what is written from now on is in the stream, what was written before is read.
+        if self.config.mode is not GCMode.DRY_RUN and not await operation.journal_groups():
+            with self._phase("Reading"):
+                self.followings = await begin_following(self.opened, self._folder("changes"))
+            self.verifier.follow(self.followings)
+
     async def _read(self) -> list[ReadColumn]:
         # After the listing, and only then: see the module's docstring.
         with self._phase("Reading"):
             return await read_references(
-                [source for source, _ in self.sources],
-                [preflight for _, preflight in self.sources],
+                [one.source for one in self.opened],
+                [one.preflight for one in self.opened],
                 self._folder("references"),
                 progress=lambda count: self.tell(Progress("Reading", references=count)),
             )
@@ -334,14 +345,14 @@ class _Cycle:
     ) -> None:
         limits = self.config.limits
         baselines = load_baselines(await self.remembered.baselines())
-        reports = [guards.no_source_guard(bool(self.sources))] if not self.sources else []
-        if self.sources:
-            names = [source.name for source, _ in self.sources]
+        reports = [guards.no_source_guard(bool(self.opened))] if not self.opened else []
+        if self.opened:
+            names = [one.source.name for one in self.opened]
             reports += guards.reference_guards(joined.coverage, limits, sources=names)
             reports += guards.coverage_guards(joined.coverage, limits, baselines)
             hits = await find_undeclared(
-                [source for source, _ in self.sources],
-                [preflight for _, preflight in self.sources],
+                [one.source for one in self.opened],
+                [one.preflight for one in self.opened],
                 plan.path,
                 self._folder("undeclared"),
                 config=self.config,
@@ -355,14 +366,14 @@ class _Cycle:
         reports += guards.cap_guards(facts, limits)
         self.facts.reports = guards.apply_approval(reports, approved=approved)
         self.facts.approval_expires_at = planned_at + timedelta(hours=limits.max_plan_age_hours)
-        if self.sources and guards.trust_passed(self.facts.reports):
+        if self.opened and guards.trust_passed(self.facts.reports):
             await self.remembered.save_maturity(joined.state)
             await self.remembered.save_baselines(update_baselines(joined.coverage, operation_id=operation.id))
 
     def _ends_before_sweep(self, plan: PlanSummary, *, approved: bool) -> Outcome | None:
-        if guards.refusals(self.facts.reports) and self.sources:
+        if guards.refusals(self.facts.reports) and self.opened:
             return Outcome.REFUSED
-        if self.config.mode is GCMode.DRY_RUN or not self.sources:
+        if self.config.mode is GCMode.DRY_RUN or not self.opened:
             return Outcome.SUCCEEDED
         if self.executing and self.config.approval is Approval.MANUAL and not approved and plan.objects:
             return Outcome.AWAITING_APPROVAL

@@ -32,7 +32,7 @@ from s3gc.references.types import ColumnSpec, PrefixReference, Snapshot, Source,
 if TYPE_CHECKING:
     from s3gc.references.matcher import Hit
 
-__all__ = ["READ_SCHEMA", "ReadColumn", "read_references", "rescan", "texts_of"]
+__all__ = ["READ_SCHEMA", "ReadColumn", "read_references", "rescan", "texts_of", "texts_to_match"]
 
 #: One row a text: `row` numbers the column's values from 0; `is_extra` marks further spellings of the same
 #: value; `shape` is the text's `shapes.Shape`, but ODD for prefix references and for values of several texts.
@@ -292,7 +292,7 @@ async def rescan(
         async with sources[number].snapshot() as snapshot:
             for spec in preflights[number].columns:
                 async for batch in snapshot.values(spec):
-                    values = [item for value in batch if value is not None for item in _matchable(value)]
+                    values = [item for value in batch if value is not None for item in texts_to_match(value)]
                     async with turn:
                         await asyncio.to_thread(matcher.feed, spec, values)
                     count += len(batch)
@@ -305,7 +305,7 @@ async def rescan(
     return dict(matcher.referenced)
 
 
-def _matchable(value: object) -> list[object]:
+def texts_to_match(value: object) -> list[object]:
     """Return what a matcher is given for `value`: itself, and the further texts that a scan's files would
     have.
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from s3gc.config import ReferenceFormat
+from s3gc.references.cdc.types import Capture
 
 __all__ = [
     "BarrierResult",
@@ -116,6 +117,10 @@ class Source(Protocol):
 
     async def barrier(self, timeout_seconds: float) -> BarrierResult:
         """Wait until every transaction that was writing the watched tables when this was called is over."""
+        ...
+
+    async def capture(self) -> Capture:
+        """Return change capture of this source, checked by its `preflight`. CDCError with all that is missing."""
         ...
 
     def undeclared(self, limit: int = 1000) -> AsyncIterator[tuple[str, Sequence[object]]]:

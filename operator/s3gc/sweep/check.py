@@ -4,7 +4,7 @@ Why this makes a deletion safe: a transaction that wrote a reference before the 
 group was verified (then the key was not deleted) or was still open. The barrier waits until every transaction that was
 writing the watched tables is over; what it committed is then visible to a fresh read, and each deleted key is asked for
 once more. So a key that any of them references is found here, and it is back before the cycle ends. Change capture
-would find it sooner, not more surely. What stays open is a writer that looked at the object before the deletion and
+finds it sooner, not more surely. What stays open is a writer that looked at the object before the deletion and
 begins its transaction after the barrier; later cycles heal that (`sweep.heal`).
 """
 
@@ -69,7 +69,7 @@ async def check_operation(
     async for chunk in _chunks(operation, groups):
         entries = {entry.key: entry for entry in chunk}
         try:
-            late = await verifier.referenced(list(entries))
+            late = await verifier.referenced(list(entries), is_check=True)
         except S3GCError as error:
             result.verified = False
             result.errors.append(f"the check after the deletions could not be finished: {error.message}")

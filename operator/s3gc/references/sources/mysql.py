@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Sequence
-from typing import TYPE_CHECKING
 
 import asyncmy.errors
 
 from s3gc.config import SourceConfig
 from s3gc.exceptions import CDCError, ConfigurationError, SourceError
+from s3gc.references.cdc.types import Capture
 from s3gc.references.sources.ignored import IgnoredColumns
 from s3gc.references.sources.mysql_catalog import DIALECT, SYSTEM_SCHEMAS, literal, load_server, tables_of
 from s3gc.references.sources.mysql_locking import WAYS_TO_LOCK, locked_rows
@@ -38,9 +38,6 @@ from s3gc.references.types import (
     Snapshot,
     SourcePreflight,
 )
-
-if TYPE_CHECKING:
-    from s3gc.references.cdc.mysql_capture import MySQLCapture
 
 __all__ = ["MySQLSource"]
 
@@ -243,7 +240,7 @@ class MySQLSource:
                 await self._same_server(session, plan)
                 return result
 
-    async def capture(self) -> MySQLCapture:
+    async def capture(self) -> Capture:
         """Return change capture of this source, checked: raises CDCError with all that is missing, and what to grant.
 
         The log is read at `cdc.url`, where that is given: the primary's own address, past any proxy.

@@ -15,6 +15,7 @@ import asyncpg
 
 from s3gc.config import SourceConfig
 from s3gc.exceptions import SourceError
+from s3gc.references.cdc.types import Capture
 from s3gc.references.sources.ignored import IgnoredColumns
 from s3gc.references.sources.planning import Problems, bounded, byte_spellings, key_spellings, query_obstacle
 from s3gc.references.sources.postgres_catalog import (
@@ -221,6 +222,20 @@ class PostgresSource:
                 everything = bool(plan.queries) or any(r.kind in ("v", "m") for r in plan.relations)
                 oids = None if everything else [oid for oid, _, _ in await _watched(connection, plan)]
                 return await wait_for_writers(connection, oids, timeout_seconds)
+
+    async def capture(self) -> Capture:
+        """See `Source.capture`. The slot is made at `cdc.url`, where that is given: the server's own address."""
+        from s3gc.references.cdc.postgres_capture import PostgresCapture  # heavy, and few cycles need it
+
+        url = self._config.cdc.url if self._config.cdc is not None else None
+        address = parse_url(
+            url.get_secret_value() if url is not None else self._config.connection_url, self.name
+        )
+        capture = PostgresCapture(
+            self.name, self._database, Postgres(address, self.name), await self._ready()
+        )
+        await capture.preflight()
+        return capture
 
     async def undeclared(self, limit: int = 1000) -> AsyncIterator[tuple[str, Sequence[object]]]:
         """See `Source.undeclared` and `postgres_sample`: bounded in time; what ran out of it is logged."""

@@ -47,6 +47,8 @@ class Item:
     relation: Relation | None = None
     needs_not_null: str = ""  # counts rows that a template would turn into a reference to everything
     first_column: str = ""
+    reads: tuple[Column, ...] = ()  # what of `relation` it is made of; empty for a query
+    condition: str = ""  # the policy's own `where`
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +205,8 @@ class _Builder:
                 lookup=lookup,
                 lookup_kind=kind,
                 relation=relation,
+                reads=(column,),
+                condition=condition,
             )
         )
 
@@ -235,6 +239,8 @@ class _Builder:
                 relation=relation,
                 needs_not_null=count,
                 first_column=first.name,
+                reads=tuple(parts),
+                condition=condition,
             )
         )
 

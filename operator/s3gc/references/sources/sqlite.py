@@ -18,7 +18,8 @@ from collections.abc import AsyncIterator, Sequence
 import aiosqlite
 
 from s3gc.config import SourceConfig
-from s3gc.exceptions import ConfigurationError, SourceError
+from s3gc.exceptions import CDCError, ConfigurationError, SourceError
+from s3gc.references.cdc.types import Capture
 from s3gc.references.sources.batches import batched
 from s3gc.references.sources.ignored import IgnoredColumns
 from s3gc.references.sources.planning import Problems, byte_spellings, key_spellings, query_obstacle
@@ -184,6 +185,10 @@ class SQLiteSource:
                     f"{error.message}"
                 )
             await asyncio.sleep(0.05)
+
+    async def capture(self) -> Capture:
+        """See `Source.capture`: there is none, and none is needed, where one file has one writer."""
+        raise CDCError(f"source {self.name!r} ({self.location}): SQLite has no change capture; remove cdc")
 
     async def undeclared(self, limit: int = 1000) -> AsyncIterator[tuple[str, Sequence[object]]]:
         """See `Source.undeclared`. Every column may hold text in SQLite, whatever its declared type.
