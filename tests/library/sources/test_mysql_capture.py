@@ -288,6 +288,24 @@ async def test_a_statement_that_hides_rows_or_changes_their_meaning_ends_it(
             await my(url, "XA ROLLBACK 'early'")
 
 
+@pytest.mark.parametrize(
+    "ddl",
+    ["MODIFY k varchar(200) CHARACTER SET latin1", "ADD first int FIRST", "ADD CONSTRAINT FOREIGN KEY (k) REFERENCES pa (k) ON UPDATE CASCADE"],
+    ids=["charset", "place", "cascade"],
+)  # fmt: skip
+async def test_a_table_that_was_changed_between_preflight_and_scan_is_not_followed(
+    url: str, ddl: str
+) -> None:
+    await my(url, TABLE, "CREATE TABLE pa (k varchar(200) PRIMARY KEY)")
+    async with source_of(url, table="f", columns=["k", "note"]) as source:
+        await source.preflight(execute=False)
+        capture = await source.capture()  # type: ignore[attr-defined]
+        await my(url, f"ALTER TABLE f {ddl}")
+        with pytest.raises(CDCError, match="was changed after it was checked"):
+            await capture.open()
+        await capture.close()
+
+
 async def test_ddl_on_a_table_of_the_same_name_elsewhere_is_nobody_s_business(
     url: str, mariadb: MariaDB
 ) -> None:

@@ -135,6 +135,11 @@ class MySQLCapture:
                     await session.rows("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
                     reader.position, _ = await snapshot_position(session)
                     reader.gtids = await written_gtids(session, reader.position)
+            # Once more, behind that place: DDL before it is seen here, DDL behind it in the stream.
+            async with self._direct.session() as session:
+                tables, left = await watched_tables(session, self._plan)
+            if (tuple(tables), left) != (self._tables, self._left):
+                raise self._error("a declared table was changed after it was checked")
         if reader.position is not None:
             await self._look(reader)
         self._reader = reader
@@ -291,6 +296,8 @@ class MySQLCapture:
     def _translated(self, doing: str) -> Any:
         try:
             yield
+        except CDCError as error:
+            raise error if error.message.startswith("source ") else self._error(error.message) from error
         except S3GCError:
             raise
         except (asyncmy.errors.MySQLError, OSError) as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from s3gc.exceptions import CDCError
 from s3gc.references.cdc.mysql_rows import LoggedColumn, WatchedTable, words_of
 from s3gc.references.sources.mysql_catalog import Column, Table, literal
 from s3gc.references.sources.mysql_plan import Item, Plan
@@ -26,7 +27,8 @@ _NAME = re.compile(r"`((?:[^`]|``)+)`")
 async def watched_tables(session: Session, plan: Plan) -> tuple[list[WatchedTable], dict[int, str]]:
     """Return (the tables of `plan` as the log has them, index of each item that the log cannot show -> why).
 
-    Items of the second kind are read again instead; they are in none of the tables.
+    Items of the second kind are read again instead; they are in none of the tables. Raises CDCError when a column is
+    not what `plan` was made with.
     """
     left: dict[int, str] = {}
     items: dict[tuple[str, str], list[Item]] = {}
@@ -72,8 +74,9 @@ async def _logged_columns(
     unreadable = ""
     declared = {column.name: column for item in items for column in _read_by(item)}
     generated = "generation_expression" if not session.is_mariadb else "IF(is_generated = 'ALWAYS', 'x', '')"
-    for place, column, full_type, default, extra, expression in await session.rows(
-        f"SELECT ordinal_position, column_name, column_type, column_default, extra, {generated} "
+    for place, column, kind, full_type, charset, null, default, extra, expression in await session.rows(
+        "SELECT ordinal_position, column_name, data_type, column_type, character_set_name, is_nullable, "
+        f"column_default, extra, {generated} "
         "FROM information_schema.columns "
         f"WHERE table_schema = {literal(schema)} AND table_name = {literal(name)} ORDER BY ordinal_position"
     ):
@@ -81,6 +84,11 @@ async def _logged_columns(
             unreadable = f"its table's column {column} is COMPRESSED, so rows cannot be read"
         if str(column) not in declared:
             continue
+        here = Column(
+            str(column), str(kind).lower(), str(full_type), str(charset or ""), str(null).upper() == "NO"
+        )
+        if here != declared[str(column)]:
+            raise CDCError(f"{schema}.{name}.{column} was changed after it was checked")
         value, is_expression = _default(session, default, str(extra))
         if value is None and str(full_type).startswith("enum(") and declared[str(column)].not_null:
             value = words_of(str(full_type))[0]  # what a server that is not strict puts in
