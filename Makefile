@@ -26,6 +26,7 @@ DEMO_STAMP = $(DEMO_VENV)/.locked-$(call hash,requirements-demo.lock requirement
 .PHONY: help
 help:
 	@echo "make demo         a bucket, a database, a dry run, an execute and a restore, on this machine"
+	@echo "make example-app  a FastAPI application with s3gc and its console inside, on this machine"
 	@echo "make demo-cluster the same on a Kubernetes: this machine's own (Linux, root), or KUBECONFIG and IMAGE"
 	@echo "make test         linters, types and all tests against real servers"
 	@echo "make lint         ruff, mypy, import-linter and the generated files, without the tests"
@@ -74,6 +75,10 @@ venv: $(DEV_STAMP)
 .PHONY: demo
 demo: $(DEMO_STAMP)
 	@$(DEMO_VENV)/bin/s3gc demo $(DEMO)
+
+.PHONY: example-app
+example-app: venv
+	@$(VENV)/bin/python -m examples.fastapi_app.start $(EXAMPLE)
 
 .PHONY: demo-cluster
 demo-cluster: packages venv tools

@@ -328,6 +328,13 @@ class _Cycle:
                     intersect, stored, [joined.candidates], out, work=work, memory_limit_mb=limit
                 )
                 digest = (await asyncio.to_thread(summarise, stored)).digest
+                if digest != (await operation.record()).extra.get("plan_digest"):
+                    # An approval waives caps for the plan that a person saw, not for whatever lies in its place.
+                    raise RefusedError(
+                        f"the stored plan of operation {operation.id} is not the one that was planned: its digest is "
+                        f"{digest}. Whoever may write to the vault changed it; start a new cycle",
+                        details={"guard": "planDigest", "operation": operation.id},
+                    )
                 plan = PlanSummary(plan.path, plan.objects, plan.bytes, digest)
             else:
                 ripe = ripe_since(joined.t0, self.config.unreferenced_days)

@@ -6,9 +6,10 @@ probe saw with its own objects, and each deletion is judged by what is left afte
 Why each way loses nothing newer than what was backed up:
 
 * ``marker`` (versioning Enabled): see `sweep.markers`.
-* ``conditional`` (unversioned, If-Match honoured by a probe with a positive control): the store itself compares. What
-  remains is the same bytes uploaded again (the same ETag): the backup holds exactly those bytes, and the check brings
-  them back if a row names them.
+* ``conditional`` (unversioned, If-Match honoured by a probe with a positive control): the store itself compares. The
+  same bytes uploaded again have the same ETag, and may have other metadata and a writer who is about to reference
+  them; a group can be minutes old by now, so HEAD immediately before compares the time as well. What remains is such
+  an upload between HEAD and DELETE: the backup holds those bytes, and the check brings them back if a row names them.
 * ``best_effort`` (unversioned, condition ignored): only where the policy says so. HEAD immediately before; an upload
   between HEAD and DELETE is lost, and docs/safety.md says so.
 """
@@ -89,7 +90,20 @@ async def delete_object(bucket: Bucket, entry: BackupEntry, *, conditional: bool
         return Denied(error)
 
 
+async def _planned_no_more(bucket: Bucket, entry: BackupEntry) -> Kept | None:
+    """Why the object at this key is not the planned one any more; None while it is, as far as HEAD can tell."""
+    head = await bucket.head(entry.key)
+    if head is None:
+        return Kept("missing", "deleted by somebody else before this group")
+    same_second = head.last_modified.replace(microsecond=0) == entry.last_modified.replace(microsecond=0)
+    if head.etag != entry.etag or head.size != entry.size or not same_second:
+        return Kept("replaced", "another object is at this key")
+    return None
+
+
 async def _by_condition(bucket: Bucket, entry: BackupEntry) -> Deletion:
+    if (kept := await _planned_no_more(bucket, entry)) is not None:
+        return kept
     try:
         answer = await bucket.delete(entry.key, if_match=entry.etag)
     except StoreError as error:
@@ -109,12 +123,8 @@ async def _by_condition(bucket: Bucket, entry: BackupEntry) -> Deletion:
 
 
 async def _by_head(bucket: Bucket, entry: BackupEntry) -> Deletion:
-    head = await bucket.head(entry.key)
-    if head is None:
-        return Kept("missing", "deleted by somebody else before this group")
-    same_second = head.last_modified.replace(microsecond=0) == entry.last_modified.replace(microsecond=0)
-    if head.etag != entry.etag or head.size != entry.size or not same_second:
-        return Kept("replaced", "another object is at this key")
+    if (kept := await _planned_no_more(bucket, entry)) is not None:
+        return kept
     try:
         answer = await bucket.delete(entry.key)  # never repeated: a second one could hit a newer object
     except StoreError as error:

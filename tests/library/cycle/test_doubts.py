@@ -1,0 +1,63 @@
+"""Doubts that must keep objects: what is there is not what was planned, what was planned is not what is stored."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.library.cycle.rows import SqliteRows
+from tests.library.cycle.world import World
+from tests.library.sweep.support import During
+from tests.testbed.services import S3Server
+
+from s3gc import initialize_gc_state, shutdown_gc_state
+from s3gc.exceptions import RefusedError
+
+KEYS = [f"uploads/{number:03d}.bin" for number in range(12)]
+BODIES = {key: key.encode() for key in KEYS}
+
+
+async def test_the_same_bytes_uploaded_again_meanwhile_are_another_object(
+    versitygw: S3Server, credentials: Callable[[S3Server], None], tmp_path: Path
+) -> None:
+    """Content-addressed keys: the ETag is the same, and whoever uploads is about to write the row."""
+    credentials(versitygw)
+    rows = await SqliteRows.fresh(tmp_path / "rows.sqlite")
+    world = await World(versitygw, rows, tmp_path / "vault", versioning=False).begin()
+    await world.upload(BODIES)
+    await world.reference(KEYS[:8])
+    await world.age()  # the second of the new upload must be another one
+
+    def upload_again() -> None:
+        world.client.put_object(
+            Bucket=world.bucket, Key=KEYS[10], Body=BODIES[KEYS[10]], ContentType="image/new"
+        )
+
+    result = await world.run(progress=During("Verifying", upload_again))
+    assert (result.deletion, result.deleted_count) == ("If-Match", 3), result.errors
+    assert result.skipped == {"replaced": 1}
+    head = world.client.head_object(Bucket=world.bucket, Key=KEYS[10])
+    assert head["ContentType"] == "image/new"
+
+
+async def test_a_plan_that_was_exchanged_in_the_vault_is_not_the_one_that_was_approved(
+    minio: S3Server, credentials: Callable[[S3Server], None], tmp_path: Path
+) -> None:
+    credentials(minio)
+    world = await World(minio, await SqliteRows.fresh(tmp_path / "rows.sqlite"), tmp_path / "vault").begin()
+    await world.upload(BODIES)
+    await world.reference(KEYS[:6])
+    large = await world.run(world.config(mode="dry_run"))
+    small = await world.run(world.config(mode="dry_run", exclude_prefixes=[KEYS[6]]))
+    state = await initialize_gc_state(world.config())
+    await state["vault"].operation(small.operation_id).approve(small.plan_digest or "", by="a person")
+    await shutdown_gc_state(state)
+    operations = tmp_path / "vault" / "operations"
+    shutil.copy(
+        operations / large.operation_id / "plan.parquet", operations / small.operation_id / "plan.parquet"
+    )
+    with pytest.raises(RefusedError, match="is not the one that was planned"):
+        await world.run(operation_id=small.operation_id)
+    assert world.present() == BODIES
