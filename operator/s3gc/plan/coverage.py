@@ -52,14 +52,7 @@ def measure(
     """
     if not columns:
         return (), Missing(0, (), False)
-    resolved_rows = work / "resolved-rows.parquet"
-    session.copy(
-        f"SELECT DISTINCT col, row FROM {table_of(hits)} WHERE NOT derived AND col >= 0", resolved_rows
-    )
-    named = table_of([resolved_rows])
-    resolved = {
-        int(col): int(count) for col, count in session.rows(f"SELECT col, count(*) FROM {named} GROUP BY col")
-    }
+    named = f"(SELECT col, row FROM {table_of(hits)} WHERE NOT derived AND col >= 0)"
     scope, reserved = config.effective_prefixes, (RESERVED_PREFIX, *left_out)
     group_of = {number: group for group in groups for number in group.numbers}
     tallies: list[Tally] = []
@@ -71,10 +64,7 @@ def measure(
         )
         tallies.append(tally)
         hosts.append(found)
-    open_values = {
-        number: column.values - resolved.get(number, 0) - tallies[number].seen
-        for number, column in enumerate(columns)
-    }
+    open_values = [_unresolved(session, values, number, named) for number, values in enumerate(odd)]
     rests = judge_rest(
         session, listed, columns, odd, named, open_values, hosts, work,
         scope=scope, reserved=reserved, size=sample_values,
@@ -82,7 +72,6 @@ def measure(
     coverage = tuple(
         _column(
             column,
-            resolved.get(number, 0),
             tallies[number],
             open_values[number],
             rests[number],
@@ -99,16 +88,29 @@ def measure(
     )
 
 
+def _unresolved(session: Session, odd: OddValues, number: int, named: str) -> int:
+    """How many odd values of a column name no object as far as stage A knows."""
+    if not odd.count:
+        return 0
+    named_rows = f"(SELECT row FROM {named} WHERE col = {number})"
+    (count,) = session.one(
+        f"SELECT count(*) FROM {odd.relation} v "
+        f"WHERE NOT is_extra AND NOT EXISTS (SELECT 1 FROM {named_rows} n WHERE n.row = v.row)"
+    )
+    return int(count)
+
+
 def _column(
     column: ReadColumn,
-    resolved: int,
     plain: Tally,
     unresolved: int,
     rest: Tally,
     hosts: Hosts,
     kept: Mapping[str, int],
 ) -> ColumnCoverage:
-    """Put together what is exact, `resolved` and `plain`, and `rest`, which stands for so many `unresolved` values."""
+    """Put together what is exact, `plain`, and `rest`, which stands for so many `unresolved` odd values; all others
+    are resolved."""
+    resolved = column.values - plain.seen - unresolved
     factor = unresolved / rest.seen if rest.seen else 1.0
 
     def whole(kind: str) -> int:

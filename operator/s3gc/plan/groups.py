@@ -6,13 +6,15 @@ several times, by SQL and by the full rules, so where they are few they are put 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from s3gc.config import ReferenceFormat
 from s3gc.plan.duck import Session, table_of
-from s3gc.plan.plain import HostStyle, is_plain, styles_of
+from s3gc.plan.hoststyles import Hosts, hosts_of
+from s3gc.plan.plain import is_plain
 from s3gc.references.reader import ReadColumn
 from s3gc.references.shapes import Shape
 from s3gc.references.types import ReferenceRules
@@ -22,13 +24,12 @@ __all__ = ["Group", "OddValues", "grouped", "put_aside", "values_of"]
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Columns of the same format and rules: one statement serves all. `numbers` are their places among all columns,
-    `styles` what the hosts of their addresses mean."""
+    """Columns of the same format and rules: one statement serves all. `numbers` are their places among all columns."""
 
     format: ReferenceFormat
     rules: ReferenceRules
     numbers: tuple[int, ...]
-    styles: dict[str, HostStyle]
+    hosts: Hosts
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +50,22 @@ def grouped(session: Session, columns: Sequence[ReadColumn]) -> list[Group]:
             numbers.setdefault((column.spec.format, column.spec.rules), []).append(number)
     groups: list[Group] = []
     for (column_format, rules), mine in numbers.items():
-        asks_hosts = column_format is not ReferenceFormat.KEY
-        styles = styles_of(session, values_of(columns, mine, "true"), rules) if asks_hosts else {}
-        groups.append(Group(column_format, rules, tuple(mine), styles))
+        hosts = Hosts({})
+        if column_format is not ReferenceFormat.KEY:
+            heads = _heads([columns[number] for number in mine])
+            hosts = hosts_of(session, values_of(columns, mine, "true"), rules, heads)
+        groups.append(Group(column_format, rules, tuple(mine), hosts))
     return groups
+
+
+def _heads(columns: Sequence[ReadColumn]) -> dict[str, int] | None:
+    """How often addresses begin in each way, over all `columns`; None when one was not counted."""
+    total: Counter[str] = Counter()
+    for column in columns:
+        if column.heads is None:
+            return None
+        total.update(column.heads)
+    return dict(total)
 
 
 def values_of(columns: Sequence[ReadColumn], numbers: Sequence[int], condition: str) -> str:

@@ -70,12 +70,10 @@ class JoinCounts:
 @dataclass(frozen=True, slots=True)
 class Joined:
     """What the join found. `candidates` has `planfile.PLAN_SCHEMA` (waiting ones included), `state` the
-    maturity that may be saved once the trust guards passed, `objects` every listed object with its
-    verdict."""
+    maturity that may be saved once the trust guards passed."""
 
     candidates: Path
     state: Path
-    objects: Path
     t0: datetime
     counts: JoinCounts
     coverage: tuple[ColumnCoverage, ...]
@@ -130,21 +128,22 @@ def _find(
     stop: threading.Event,
 ) -> Joined:
     work.mkdir(parents=True, exist_ok=True)
-    objects = work / "objects.parquet"
     with open_session(work, memory_limit_mb=config.memory_limit_mb, stop=stop) as session:
-        counts = classify(session, inventory.files, objects, config=config, t0=inventory.t0, state=state)
-        listed = f"(SELECT *, file_row_number AS oid FROM {table_of([objects], row_numbers=True)})"
+        objects = classify(session, inventory.files, work, config=config, t0=inventory.t0, state=state)
+        counts = objects.counts
         groups, odd = grouped(session, columns), put_aside(session, columns, work)
-        addresses = bool(
-            session.one(f"SELECT coalesce(bool_or(contains(key, '://')), false) FROM {listed}")[0]
+        (addresses,) = session.one(
+            f"SELECT coalesce(bool_or(contains(key, '://')), false) FROM {objects.keys}"
         )
         at_once = max(1, config.memory_limit_mb // _MEMORY_A_GROUP_MB)
-        hits = _cheap_hits(session, listed, columns, groups, odd, work, addresses=addresses, at_once=at_once)
-        found = prefixes.find(session, listed, columns, odd, work)
+        hits = _cheap_hits(
+            session, objects.keys, columns, groups, odd, work, addresses=bool(addresses), at_once=at_once
+        )
+        found = prefixes.find(session, objects.all, columns, odd, work)
         left = work / "unnamed.parquet"
         session.copy(
             f"""
-            SELECT o.* FROM {listed} o
+            SELECT o.* FROM {objects.all} o
             WHERE o.verdict = {Verdict.JUDGED.value} AND {bool(columns)}
               AND NOT EXISTS (SELECT 1 FROM {table_of([*hits, found.hits])} h WHERE h.oid = o.oid)""",
             left,
@@ -162,10 +161,10 @@ def _find(
             FROM {table_of([candidates])}"""
         )
         new_state = work / "state.parquet"
-        next_state(session, objects, [candidates], new_state, t0=inventory.t0, in_scope=IN_SCOPE)
+        next_state(session, objects.all, [candidates], new_state, t0=inventory.t0, in_scope=IN_SCOPE)
         coverage, missing = measure(
             session,
-            listed,
+            objects.keys,
             columns,
             groups,
             odd,
@@ -179,7 +178,6 @@ def _find(
     return Joined(
         candidates=candidates,
         state=new_state,
-        objects=objects,
         t0=inventory.t0,
         counts=JoinCounts(
             scanned=counts.scanned,
@@ -235,7 +233,7 @@ def _keys_of(
         return
     if (condition := is_plain(rules)) != "false":
         plain = values_of(columns, group.numbers, condition)
-        yield plain_keys(plain, rules, group.styles, addresses=addresses)
+        yield plain_keys(plain, rules, group.hosts, addresses=addresses)
     parts = [
         f"SELECT {number}::INTEGER AS col, row, value FROM {odd[number].relation} "
         f"WHERE NOT is_prefix AND strlen(value) <= {MAX_BYTES}"

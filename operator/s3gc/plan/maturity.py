@@ -26,7 +26,7 @@ import pyarrow as pa
 
 from s3gc.plan.duck import Session, table_of, timestamp
 
-__all__ = ["IDENTITY", "STATE_SCHEMA", "is_ripe", "next_state", "ripe_since", "state_relation"]
+__all__ = ["IDENTITY", "STATE_SCHEMA", "is_ripe", "next_state", "ripe_since"]
 
 _TIME = pa.timestamp("us", tz="UTC")
 STATE_SCHEMA = pa.schema(
@@ -57,23 +57,12 @@ def is_ripe(first_unreferenced: datetime | None, t0: datetime, unreferenced_days
     return (first_unreferenced or t0) <= ripe_since(t0, unreferenced_days)
 
 
-def state_relation(state: Path | None) -> str:
-    """Return SQL for the last state; an empty relation of the same shape when there is none yet."""
-    if state is not None:
-        return table_of([state])
-    return (
-        "(SELECT NULL::VARCHAR AS key, NULL::VARCHAR AS etag, NULL::BIGINT AS size, "
-        "NULL::TIMESTAMPTZ AS last_modified, NULL::TIMESTAMPTZ AS first_listed, "
-        "NULL::TIMESTAMPTZ AS first_unreferenced WHERE false)"
-    )
-
-
 def next_state(
-    session: Session, objects: Path, candidates: Sequence[Path], out: Path, *, t0: datetime, in_scope: str
+    session: Session, objects: str, candidates: Sequence[Path], out: Path, *, t0: datetime, in_scope: str
 ) -> int:
     """Write the state after this cycle; returns its number of rows.
 
-    `objects` are all objects as `scope.classify` wrote them (with `first_listed`), `candidates` those of them
+    `objects` are all objects as `scope.classify` gives them (`Objects.all`), `candidates` those of them
     that no reference names, as the join wrote them (with both times), `in_scope` an SQL condition over
     `objects`. What is no longer listed, and what is neither multipart nor a candidate, is forgotten: its clock
     is reset.
@@ -85,7 +74,7 @@ def next_state(
         UNION ALL
         SELECT o.key, o.etag, o.size, o.last_modified,
                coalesce(o.first_listed, {timestamp(t0)}) AS first_listed, NULL::TIMESTAMPTZ AS first_unreferenced
-        FROM {table_of([objects])} o
+        FROM {objects} o
         WHERE o.is_multipart AND {in_scope}
           AND NOT EXISTS (SELECT 1 FROM {table_of(candidates)} c WHERE {same})
         ORDER BY key""",

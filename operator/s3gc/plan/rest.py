@@ -6,7 +6,7 @@ Part of `coverage`, which see. Nothing here decides about an object.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -49,7 +49,7 @@ def judge_rest(
     columns: Sequence[ReadColumn],
     odd: Sequence[OddValues],
     named: str,
-    unresolved: Mapping[int, int],
+    unresolved: Sequence[int],
     hosts: Sequence[Hosts],
     work: Path,
     *,
@@ -61,7 +61,7 @@ def judge_rest(
 
     `unresolved` says how many those are; of more than `size` an even sample of about that size is looked at.
     """
-    if not any(unresolved.values()):
+    if not any(unresolved):
         return [Tally()] * len(columns)
     sample = _sample(session, odd, named, unresolved, size, work)
     return _judged(session, listed, columns, sample, hosts, work, scope=scope, reserved=reserved)
@@ -71,7 +71,7 @@ def _sample(
     session: Session,
     odd: Sequence[OddValues],
     named: str,
-    unresolved: Mapping[int, int],
+    unresolved: Sequence[int],
     size: int,
     work: Path,
 ) -> Path:

@@ -15,8 +15,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from s3gc.plan.derived import with_derived
 from s3gc.plan.duck import quoted
-from s3gc.plan.plain import with_derived
 from s3gc.references.paths import BLANKS
 from s3gc.references.shapes import Shape
 from s3gc.references.types import ReferenceRules

@@ -15,7 +15,8 @@ from s3gc.config import ReferenceFormat
 from s3gc.exceptions import redact
 from s3gc.plan.duck import Session, quoted, table_of
 from s3gc.plan.groups import Group, OddValues, values_of
-from s3gc.plan.plain import Means, is_plain, keys_of, with_styles
+from s3gc.plan.hoststyles import HOST, Means, host_of, with_styles
+from s3gc.plan.plain import is_plain, keys_of
 from s3gc.plan.scope import under_any
 from s3gc.plan.spellings import hosts_in, is_declared_host
 from s3gc.references.reader import ReadColumn
@@ -69,52 +70,51 @@ def tally_of(
     scope: Sequence[str],
     reserved: Sequence[str],
 ) -> tuple[Tally, Hosts]:
-    """Return what the plain values of column `number` came to, and the hosts of all of its values.
+    """Return what the unresolved plain values of column `number` are, and the undeclared hosts of all of its values.
 
-    `named` is the relation (col, row) of the values that name an object; `group` is None for a column of prefixes,
-    none of which are plain.
+    `named` is the relation (col, row, with repetitions) of the values that name an object; `group` is None for a
+    column of prefixes, none of which are plain.
     """
-    named_rows = f"(SELECT row FROM {named} WHERE col = {number})"
-    on_hosts = work / f"hosts-{number:04d}.parquet"
-    session.copy(_hosts_of_odd(odd, named_rows), on_hosts)
+    rows = f"(SELECT row FROM {named} WHERE col = {number})"
+    odd_hosts = f"({_hosts_of_odd(odd, rows)})"
     if group is None:
-        return Tally(), _undeclared(session, [on_hosts], columns[number])
-    plain = work / f"plain-{number:04d}.parquet"
-    values = f"({_judged(columns, number, group, 'true')})"
+        return Tally(), _undeclared(session, odd_hosts, columns[number])
+    kinds, hosts = work / f"plain-{number:04d}.parquet", work / f"hosts-{number:04d}.parquet"
     inside = _in_scope(group, scope, reserved)
+
+    def unresolved(condition: str) -> str:
+        open_rows = f"NOT EXISTS (SELECT 1 FROM {rows} r WHERE r.row = v.row AND {condition})"
+        values = f"(SELECT * FROM {_plain(columns, number, group)} v WHERE {condition} AND {open_rows})"
+        return f"(SELECT *, {inside} AS is_inside FROM {_styled(values, group)})"
+
+    session.copy(
+        f"SELECT host, means, is_shown, is_inside, count(*) AS n FROM {unresolved('true')} GROUP BY ALL",
+        kinds,
+    )
+    # What is on a host and not unresolved names an object: only then may what is missing there be ours.
+    missed = f"(SELECT host, sum(n) AS n FROM {table_of([kinds])} WHERE is_shown GROUP BY host)"
     session.copy(
         f"""
-        SELECT v.host, v.means, v.is_shown, if(r.row IS NULL, {inside}, true) AS is_inside,
-               count(*) AS n, count(r.row) AS hits
-        FROM {values} v LEFT JOIN {named_rows} r ON v.row = r.row GROUP BY ALL""",
-        plain,
-    )
-    shown_hosts = f"SELECT host, n, hits FROM {table_of([plain])} WHERE is_shown"
-    hosts = work / f"all-hosts-{number:04d}.parquet"
-    session.copy(
-        f"SELECT host, sum(n)::BIGINT AS n, sum(hits)::BIGINT AS hits "
-        f"FROM ({shown_hosts} UNION ALL SELECT host, n, hits FROM {table_of([on_hosts])}) GROUP BY host",
+        SELECT host, sum(n)::BIGINT AS n, sum(hits)::BIGINT AS hits FROM (
+            SELECT t.host, t.n, t.n - coalesce(m.n, 0) AS hits
+            FROM {_plain_hosts(columns, number, group)} t LEFT JOIN {missed} m ON t.host = m.host
+            UNION ALL SELECT host, n, hits FROM {odd_hosts}
+        ) GROUP BY host""",
         hosts,
     )
     kind = _kind(hosts)
-    counted = session.rows(
-        f"SELECT {kind} AS kind, sum(n - hits)::BIGINT FROM {table_of([plain])} v GROUP BY kind"
-    )
-    counts = {str(name): int(count) for name, count in counted if count}
+    counted = session.rows(f"SELECT {kind} AS kind, sum(n)::BIGINT FROM {table_of([kinds])} v GROUP BY kind")
+    counts = {str(name): int(count) for name, count in counted}
     samples: list[str] = []
     if counts.get("missing"):
         for limit in (f"row < {_FIRST_ROWS}", "true"):
             found = session.rows(
-                f"""
-                SELECT value FROM (
-                    SELECT *, {inside} AS is_inside FROM ({_judged(columns, number, group, limit)}) v
-                    WHERE row NOT IN (SELECT row FROM {named_rows} WHERE {limit})
-                ) v WHERE {kind} = 'missing' ORDER BY row LIMIT {SAMPLES}"""
+                f"SELECT value FROM {unresolved(limit)} v WHERE {kind} = 'missing' ORDER BY row LIMIT {SAMPLES}"
             )
             samples = [shown(str(text)) for (text,) in found]
             if len(samples) >= min(SAMPLES, counts["missing"]):
                 break
-    return Tally(counts, tuple(samples)), _undeclared(session, [hosts], columns[number])
+    return Tally(counts, tuple(samples)), _undeclared(session, table_of([hosts]), columns[number])
 
 
 def shown(text: str) -> str:
@@ -123,19 +123,45 @@ def shown(text: str) -> str:
     return safe if len(safe) <= SAMPLE_LENGTH else safe[: SAMPLE_LENGTH - 1] + "…"
 
 
-def _judged(columns: Sequence[ReadColumn], number: int, group: Group, condition: str) -> str:
-    """A query for the plain values, with host, path, means, and whether the host is worth reporting as undeclared."""
-    rules = group.rules
+def _plain(columns: Sequence[ReadColumn], number: int, group: Group) -> str:
+    is_key = group.format is ReferenceFormat.KEY
+    return values_of(columns, [number], f"shape > {Shape.ODD.value}" if is_key else is_plain(group.rules))
+
+
+def _styled(values: str, group: Group) -> str:
+    """SQL for plain values with host, path, means, and whether the host is worth reporting as undeclared."""
     if group.format is ReferenceFormat.KEY:
-        plain = values_of(columns, [number], f"shape > {Shape.ODD.value} AND {condition}")
-        return f"SELECT *, NULL::VARCHAR AS host, NULL::INTEGER AS means, false AS is_shown FROM {plain}"
-    plain = values_of(columns, [number], f"{is_plain(rules)} AND {condition}")
-    bases = ", ".join(quoted(host) for host in sorted(compiled(rules).base_hosts)) or "''"
-    is_shown = (
-        f"coalesce(means = {Means.ENDS.value} AND host NOT IN ({bases}) "
-        "AND (contains(host, '.') OR contains(split_part(value, '/', 3), ':')), false)"
-    )
-    return f"SELECT *, {is_shown} AS is_shown FROM {with_styles(plain, rules, group.styles)}"
+        return f"(SELECT *, NULL::VARCHAR AS host, NULL::INTEGER AS means, false AS is_shown FROM {values})"
+    is_shown = f"coalesce(means = {Means.ENDS.value} AND {_is_shown(group)}, false)"
+    return f"(SELECT *, {is_shown} AS is_shown FROM {with_styles(values, group.rules, group.hosts)})"
+
+
+def _is_shown(group: Group) -> str:
+    """SQL for `shows_host` of `references.urls`: of an undeclared host, whether a person should hear of it."""
+    known = compiled(group.rules).base_hosts | compiled(group.rules).endpoint_hosts
+    names = ", ".join(quoted(host) for host in sorted(known)) or "''"
+    return f"host NOT IN ({names}) AND (contains(host, '.') OR contains(split_part(value, '/', 3), ':'))"
+
+
+def _plain_hosts(columns: Sequence[ReadColumn], number: int, group: Group) -> str:
+    """SQL for host, n: how many plain values are on each undeclared host that a person should hear of."""
+    nothing = "(SELECT ''::VARCHAR AS host, 0::BIGINT AS n WHERE false)"
+    if group.format is ReferenceFormat.KEY or is_plain(group.rules) == "false":
+        return nothing
+    declared = [host for host, style in group.hosts.styles.items() if style.else_ is not Means.ENDS]
+    names = ", ".join(quoted(host) for host in declared) or "''"
+    heads = columns[number].heads
+    if heads is None:
+        values = f"(SELECT * FROM {_plain(columns, number, group)} WHERE shape >= {Shape.ADDRESS.value})"
+        listed = f"SELECT {HOST} AS host, value, 1 AS n FROM {values}"
+    elif heads:
+        rows = ", ".join(f"({quoted(host_of(head))}, {quoted(head)}, {n})" for head, n in heads.items())
+        listed = f"SELECT * FROM (VALUES {rows}) h(host, value, n)"
+    else:
+        return nothing
+    return f"""(
+        SELECT host, sum(n)::BIGINT AS n FROM ({listed})
+        WHERE host NOT IN ({names}) AND {_is_shown(group)} GROUP BY host)"""
 
 
 def _in_scope(group: Group, scope: Sequence[str], reserved: Sequence[str]) -> str:
@@ -165,19 +191,16 @@ def _hosts_of_odd(odd: OddValues, named_rows: str) -> str:
     """A query for host, n, hits: the hosts of all addresses in odd values."""
     if not odd.count:
         return "SELECT ''::VARCHAR AS host, 0::BIGINT AS n, 0::BIGINT AS hits WHERE false"
+    values = f"(SELECT row, value FROM {odd.relation} WHERE NOT is_extra AND contains(value, '//'))"
+    named = f"(SELECT DISTINCT n.row FROM {named_rows} n SEMI JOIN {values} o ON n.row = o.row)"
     return f"""
         SELECT host, count(*) AS n, count(r.row) AS hits
-        FROM (
-            SELECT row, unnest({hosts_in("value")}) AS host FROM {odd.relation}
-            WHERE NOT is_extra AND contains(value, '//')
-        ) v LEFT JOIN {named_rows} r ON v.row = r.row
+        FROM (SELECT row, unnest({hosts_in("value")}) AS host FROM {values}) v LEFT JOIN {named} r ON v.row = r.row
         WHERE host <> '' GROUP BY host"""
 
 
-def _undeclared(session: Session, hosts: Sequence[Path], column: ReadColumn) -> dict[str, tuple[int, int]]:
+def _undeclared(session: Session, hosts: str, column: ReadColumn) -> dict[str, tuple[int, int]]:
     """The undeclared hosts of one column, the most frequent ones."""
-    rows = session.rows(
-        f"SELECT host, n, hits FROM {table_of(hosts)} ORDER BY n DESC, host LIMIT {_HOSTS * 4}"
-    )
+    rows = session.rows(f"SELECT host, n, hits FROM {hosts} ORDER BY n DESC, host LIMIT {_HOSTS * 4}")
     undeclared = [row for row in rows if not is_declared_host(row[0], column.spec.rules)]
     return {str(host): (int(values), int(hits)) for host, values, hits in undeclared[:_HOSTS]}

@@ -15,41 +15,21 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-
 from s3gc.exceptions import SourceError
+from s3gc.references.columnfile import READ_SCHEMA, ColumnFile
 from s3gc.references.encodings import texts_of as spelled_texts
-from s3gc.references.shapes import SHAPE_TYPE, Shape, shapes_of
-from s3gc.references.types import ColumnSpec, PrefixReference, Snapshot, Source, SourcePreflight
+from s3gc.references.types import ColumnSpec, Snapshot, Source, SourcePreflight
 
 if TYPE_CHECKING:
     from s3gc.references.matcher import Hit
 
 __all__ = ["READ_SCHEMA", "ReadColumn", "read_references", "rescan", "texts_of", "texts_to_match"]
 
-#: One row a text: `row` numbers the column's values from 0; `is_extra` marks further spellings of the same
-#: value; `shape` is the text's `shapes.Shape`, but ODD for prefix references and for values of several texts.
-READ_SCHEMA = pa.schema(
-    [
-        ("value", pa.string()),
-        ("is_prefix", pa.bool_()),
-        ("row", pa.int64()),
-        ("is_extra", pa.bool_()),
-        ("shape", SHAPE_TYPE),
-    ]
-)
-
-#: A row group is written when it holds this much text, so that a reader never needs more than about this at
-#: once.
-_GROUP_BYTES = 2 * 1024 * 1024
-_GROUP_ROWS = 65_536
 #: Databases read side by side; each is one connection, and a person sized their pools without us in mind.
 _SOURCES_AT_ONCE = 4
 #: Hex spellings are only made of values that could be (part of) a key: a key has at most 1,024 bytes.
@@ -62,11 +42,15 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class ReadColumn:
-    """One column as it was read. `values` counts non-NULL values, not rows of `files`."""
+    """One column as it was read. `values` counts non-NULL values, not rows of `files`.
+
+    `heads` counts them by the beginnings (``https://host:port/``) of those that are plain addresses; None: too many.
+    """
 
     spec: ColumnSpec
     files: tuple[Path, ...]
     values: int
+    heads: Mapping[str, int] | None = None
 
 
 def texts_of(value: object) -> tuple[str, ...]:
@@ -117,91 +101,6 @@ def _texts_of_bytes(data: bytes) -> tuple[str, ...]:
     return tuple(dict.fromkeys(text.encode("utf-8", "replace").decode() for text in texts))
 
 
-#: A text, whether it is a prefix reference, its value's number, whether it is a further text, and whether the only one.
-_Spelled = tuple[str, bool, int, bool, bool]
-
-
-class _ColumnFile:
-    """Writes the values of one column; blocking, so it is used from a thread."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.values = 0
-        self._ready: list[pa.RecordBatch] = []
-        self._rows = 0
-        self._bytes = 0
-        self._writer = pq.ParquetWriter(
-            path, READ_SCHEMA, compression="zstd", compression_level=1, use_dictionary=["shape"],
-            column_encoding={"row": "DELTA_BINARY_PACKED"}, write_statistics=["is_prefix", "row", "is_extra", "shape"],
-        )  # fmt: skip
-
-    def add(self, batch: Sequence[object]) -> None:
-        if set(map(type, batch)) == {str}:
-            try:
-                self._add_plain(pa.array(batch, pa.string()))
-                return
-            except UnicodeEncodeError:
-                pass  # surrogates: each such value has several texts
-        self._add_each(batch)
-
-    def _add_plain(self, texts: pa.StringArray) -> None:
-        """Values that are one text each."""
-        count = len(texts)
-        rows = pa.arange(self.values, self.values + count)
-        no = pa.repeat(False, count)
-        self._put(texts, no, rows, no, shapes_of(texts))
-        self.values += count
-
-    def _add_each(self, batch: Sequence[object]) -> None:
-        """Values of any type, written down in every spelling."""
-        spelled: list[_Spelled] = []
-        size = 0
-        for value in batch:
-            if value is None:
-                continue
-            is_prefix = isinstance(value, PrefixReference)
-            texts = texts_of(value)
-            is_single = len(texts) == 1 and not is_prefix
-            for number, text in enumerate(texts):
-                spelled.append((text, is_prefix, self.values, number > 0, is_single))
-                size += len(text)
-            self.values += 1
-            if size >= _GROUP_BYTES:
-                self._put_each(spelled)
-                spelled, size = [], 0
-        if spelled:
-            self._put_each(spelled)
-
-    def _put_each(self, spelled: Sequence[_Spelled]) -> None:
-        columns = zip(*spelled, strict=True)
-        types = (pa.string(), pa.bool_(), pa.int64(), pa.bool_(), pa.bool_())
-        texts, is_prefix, rows, is_extra, is_single = (
-            pa.array(column, of) for column, of in zip(columns, types, strict=True)
-        )
-        shapes = pc.if_else(is_single, shapes_of(texts), pa.scalar(Shape.ODD.value, SHAPE_TYPE))
-        self._put(texts, is_prefix, rows, is_extra, shapes)
-
-    def _put(self, texts: pa.StringArray, *others: pa.Array) -> None:
-        self._ready.append(pa.record_batch([texts, *others], schema=READ_SCHEMA))
-        self._rows += len(texts)
-        self._bytes += texts.nbytes
-        if self._bytes >= _GROUP_BYTES or self._rows >= _GROUP_ROWS:
-            self._flush()
-
-    def _flush(self) -> None:
-        if self._rows:
-            self._writer.write_table(pa.Table.from_batches(self._ready), row_group_size=self._rows)
-        self._ready, self._rows, self._bytes = [], 0, 0
-
-    def close(self, *, complete: bool) -> None:
-        """Seal the file; an incomplete one is removed: a short file of references deletes live data."""
-        if complete:
-            self._flush()
-        self._writer.close()
-        if not complete:
-            self.path.unlink(missing_ok=True)
-
-
 async def read_references(
     sources: Sequence[Source],
     preflights: Sequence[SourcePreflight],
@@ -244,7 +143,7 @@ async def read_references(
 async def _read_column(
     snapshot: Snapshot, spec: ColumnSpec, path: Path, report: Callable[[int], None]
 ) -> ReadColumn:
-    out = await asyncio.to_thread(_ColumnFile, path)
+    out = await asyncio.to_thread(ColumnFile, path, texts_of)
     try:
         async for batch in snapshot.values(spec):
             await asyncio.to_thread(out.add, batch)
@@ -254,7 +153,7 @@ async def _read_column(
         await asyncio.shield(asyncio.to_thread(out.close, complete=False))
         raise
     await asyncio.to_thread(out.close, complete=True)
-    return ReadColumn(spec=spec, files=(path,), values=out.values)
+    return ReadColumn(spec=spec, files=(path,), values=out.values, heads=out.heads)
 
 
 async def rescan(

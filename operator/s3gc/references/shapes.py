@@ -53,7 +53,7 @@ _ADDRESS = (
 _ODD_ADDRESS = r"[^A-Za-z0-9]0[xX]"
 #: The same of a path: such digits; a folder with a dot, which may be a host (`reading._DOTTED_FOLDER`), so that any end
 #: of it may be the key; a UUID (`encodings.uuid_spellings`), which is also meant without its dashes and in capitals.
-_ODD_PATH = r"^0[xX]|[.][^/]*/|^[0-9A-Fa-f-]{32,47}$"
+_ODD_PATH = r"^0[xX]|^[^:]*[.][^/:]*/|^[0-9A-Fa-f-]{32,47}$"
 #: See `proxies.after_options`: every segment that it takes for a sign of options.
 _OPTION = r"/(?i:cdn-cgi|unsafe|insecure|plain|_?ipx|upload|fetch|fit-in|[0-9]*x[0-9]+|[0-9]+x[0-9]*)/"
 #: Base64 with a slash near its front: then the whole text is one word (`encodings._BASE64_WHOLE`).
@@ -144,8 +144,16 @@ def _letters(form: Sequence[_Bytes]) -> str:
     first, second, third = form
     allowed = (
         {value >> 2 for value in first},
-        {value << 4 & 0x30 | other >> 4 for value in first for other in second},
-        {value << 2 & 0x3C | other >> 6 for value in second for other in third},
+        {
+            low | high
+            for low in {value << 4 & 0x30 for value in first}
+            for high in {value >> 4 for value in second}
+        },
+        {
+            low | high
+            for low in {value << 2 & 0x3C for value in second}
+            for high in {value >> 6 for value in third}
+        },
         {value & 0x3F for value in third},
     )
     # "+" and "/" of the standard alphabet are in no word of a plain text; "-" and "_" are those of the URL-safe one.

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from tests.library.plan.tables import DAY, T0, Thing, config, listing
 
-from s3gc.plan.duck import open_session
+from s3gc.plan.duck import open_session, table_of
 from s3gc.plan.maturity import STATE_SCHEMA, is_ripe, next_state
 from s3gc.plan.planfile import PLAN_SCHEMA
 from s3gc.plan.scope import IN_SCOPE, ScopeCounts, Verdict, classify
@@ -22,11 +22,15 @@ def verdicts(
     work: Path, things: list[Thing], *, t0: datetime = T0, state: Path | None = None, **policy: object
 ) -> tuple[dict[str, Verdict], ScopeCounts]:
     inventory = listing(work, things, t0=t0)
-    out = work / "objects.parquet"
+    out = work / "classified.parquet"
     with open_session(work, memory_limit_mb=64) as session:
-        counts = classify(session, inventory.files, out, config=config(**policy), t0=t0, state=state)
+        objects = classify(session, inventory.files, work, config=config(**policy), t0=t0, state=state)
+        session.copy(f"SELECT * FROM {objects.all}", out)
+        assert session.rows(f"SELECT key, oid FROM {objects.keys} ORDER BY oid") == session.rows(
+            f"SELECT key, oid FROM {objects.all} ORDER BY oid"
+        )
     rows = pq.read_table(out).to_pylist()
-    return {row["key"]: Verdict(row["verdict"]) for row in rows}, counts
+    return {row["key"]: Verdict(row["verdict"]) for row in rows}, objects.counts
 
 
 def test_each_object_has_the_verdict_that_comes_first(tmp_path: Path) -> None:
@@ -147,7 +151,7 @@ def advance(
 ) -> dict[str, tuple[datetime, datetime | None]]:
     """One cycle that found `candidates` (key -> first_unreferenced) unreferenced; the state after it."""
     verdicts(work, things, t0=t0, state=last)
-    objects = pq.read_table(work / "objects.parquet").to_pylist()
+    objects = pq.read_table(work / "classified.parquet").to_pylist()
     first_listed = {row["key"]: row["first_listed"] for row in objects}
     rows = [
         {
@@ -166,7 +170,12 @@ def advance(
     pq.write_table(pa.Table.from_pylist(rows, schema=PLAN_SCHEMA), found)
     with open_session(work, memory_limit_mb=64) as session:
         next_state(
-            session, work / "objects.parquet", [found], work / "next.parquet", t0=t0, in_scope=IN_SCOPE
+            session,
+            table_of([work / "classified.parquet"]),
+            [found],
+            work / "next.parquet",
+            t0=t0,
+            in_scope=IN_SCOPE,
         )
     table = pq.read_table(work / "next.parquet")
     assert table.schema.names == STATE_SCHEMA.names

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import random
+from collections import Counter
 from collections.abc import Iterator
 
 import pyarrow as pa
@@ -12,7 +13,8 @@ import pytest
 
 from s3gc.config import ReferenceFormat
 from s3gc.plan.duck import Session, open_session, quoted
-from s3gc.plan.plain import is_plain, plain_keys, styles_of
+from s3gc.plan.hoststyles import hosts_of
+from s3gc.plan.plain import is_plain, plain_keys
 from s3gc.references.extract import extract
 from s3gc.references.shapes import Shape, shapes_of
 from s3gc.references.types import ReferenceRules
@@ -90,15 +92,27 @@ def relation(values: list[str]) -> str:
     return f"({' UNION ALL '.join(rows)})"
 
 
-def compared(session: Session, values: list[str], rules: ReferenceRules) -> dict[int, set[str]]:
+def compared(
+    session: Session, values: list[str], rules: ReferenceRules, heads: dict[str, int] | None = None
+) -> dict[int, set[str]]:
     """The keys of each plain value, without those of derivatives; what is not plain is not in it."""
     everything = relation(values)
     plain = f"(SELECT * FROM {everything} WHERE {is_plain(rules)})"
     keys: dict[int, set[str]] = {row: set() for (row,) in session.rows(f"SELECT row FROM {plain}")}
-    query = plain_keys(plain, rules, styles_of(session, everything, rules))
+    query = plain_keys(plain, rules, hosts_of(session, everything, rules, heads))
     for row, key in session.rows(f"SELECT row, key FROM ({query}) WHERE NOT derived"):
         keys[row].add(key)
     return keys
+
+
+def heads_of(values: list[str]) -> dict[str, int]:
+    """The beginnings of the plain addresses among `values`, as the reader counts them."""
+    shapes = shapes_of(pa.array(values, pa.string())).to_pylist()
+    return Counter(
+        "/".join(value.split("/")[:3]) + "/"
+        for value, shape in zip(values, shapes, strict=True)
+        if shape >= Shape.ADDRESS
+    )
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -120,6 +134,10 @@ def test_a_plain_value_means_what_the_first_stage_compares_and_nothing_else(
             more = {key for key in keys - meaning.keys if not key.endswith(value)}
             assert not more, (value, rules, more)
     assert len(found) > 50
+    heads = heads_of(values)
+    assert compared(session, values, rules, heads) == found
+    few = [value for value in values if "://" not in value or value.startswith(tuple(sorted(heads)[:8]))]
+    assert compared(session, few, rules, heads_of(few)) == compared(session, few, rules)
 
 
 @pytest.mark.parametrize(

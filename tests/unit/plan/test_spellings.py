@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s3gc.config import ReferenceFormat
+from s3gc.plan.derived import derived_keys_sql
 from s3gc.plan.duck import quoted
-from s3gc.plan.plain import derived_keys_sql
 from s3gc.plan.spellings import exact_keys, hosts_in, is_declared_host
 from s3gc.references.derivatives import derived_keys
 from s3gc.references.extract import extract

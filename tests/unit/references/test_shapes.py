@@ -23,8 +23,6 @@ def shape_of(text: str | None) -> Shape:
     [
         ("a", Shape.PATH),
         ("uploads/2024/a-b_c.tar.gz", Shape.PATH),
-        ("x/cdn.example.com/a.jpg", Shape.ODD),
-        ("v1.2/a.jpg", Shape.ODD),
         ("https://h/a", Shape.ADDRESS),
         ("http://User-1.example:8080/uploads/2024/a.jpg", Shape.ADDRESS),
         ("https://h/300x200/a.jpg", Shape.OPTIONS),
@@ -42,6 +40,8 @@ def shape_of(text: str | None) -> Shape:
         ("a%20b", Shape.ODD),
         ("caf\u00e9.jpg", Shape.ODD),
         ("cdn.example.com/a.jpg", Shape.ODD),  # perhaps a host, then any end of it is a key
+        ("x/cdn.example.com/a.jpg", Shape.ODD),
+        ("v1.2/a.jpg", Shape.ODD),
         ("6f1c2b3a-0000-4000-8000-000000000000", Shape.ODD),  # a UUID has other spellings
         ("6F1C2B3A000040008000000000000000", Shape.ODD),
         ("0x6b2f612e6a7067", Shape.ODD),  # hexadecimal of k/a.jpg
