@@ -164,6 +164,8 @@ async def executes_beside_writers(world: World, config: S3GCConfig, seed: int, c
             await asyncio.sleep(0.3)
             result = await world.run(config)
         assert result.verified, result.errors
+        if config.cdc_backend is not None:
+            assert result.verification == "cdc", result.errors
         late += result.late_references
         # No later cycle has had a chance to heal anything: this one alone must have lost nothing.
         gone = await missing(world)
@@ -173,7 +175,7 @@ async def executes_beside_writers(world: World, config: S3GCConfig, seed: int, c
     return late
 
 
-DATABASES = ["postgres", "mariadb-process", "mariadb-share-lock"]
+DATABASES = ["postgres", "mariadb-process", "mariadb-share-lock", "mariadb-cdc"]
 
 
 @pytest.fixture
@@ -187,6 +189,13 @@ def fresh(request: pytest.FixtureRequest) -> Callable[[str], Any]:
             if isinstance(server, Postgres):
                 return await PostgresRows.fresh(server), {}
             rows = await MariaRows.fresh(server)
+            if database == "mariadb-cdc":
+                url = await rows.user(
+                    "follower",
+                    "grant select on {database}.* to {user}",
+                    "grant process, replication slave, binlog monitor on *.* to {user}",
+                )
+                return rows, {"database_url": url, "cdc_backend": "mysql"}
             if database == "mariadb-process":
                 url = await rows.user(
                     "with_process", "grant select on {database}.* to {user}", "grant process on *.* to {user}"
@@ -230,7 +239,9 @@ async def test_live_writers_beside_repeated_executes_lose_nothing(
         rows, changes = await make()
         world = await prepare(minio, rows, tmp_path / f"vault-{seed}", seed)
         try:
-            late += await executes_beside_writers(world, policy(world, changes), seed)
+            # One cycle a seed is enough where the two differ only in how a key is asked for.
+            cycles = 1 if database.endswith("-cdc") else 2
+            late += await executes_beside_writers(world, policy(world, changes), seed, cycles=cycles)
         except AssertionError as error:
             raise AssertionError(f"S3GC_SOAK_SEED={seed}: {error}") from error
     assert late > 0, "no transaction was ever open at the wrong moment: this has shown nothing"

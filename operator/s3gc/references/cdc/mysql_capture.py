@@ -32,7 +32,7 @@ from s3gc.references.cdc.mysql_position import (
     written_gtids,
     written_position,
 )
-from s3gc.references.cdc.mysql_reader import BinlogReader, Change
+from s3gc.references.cdc.mysql_reader import BinlogReader
 from s3gc.references.cdc.mysql_rows import WatchedTable
 from s3gc.references.cdc.mysql_settings import (
     grant,
@@ -40,6 +40,7 @@ from s3gc.references.cdc.mysql_settings import (
     refusals_of_settings,
 )
 from s3gc.references.cdc.mysql_watched import watched_tables
+from s3gc.references.cdc.types import Change
 from s3gc.references.sources.mysql_catalog import load_server
 from s3gc.references.sources.mysql_plan import Plan
 from s3gc.references.sources.mysql_session import CONNECT_SECONDS, MySQL, Session

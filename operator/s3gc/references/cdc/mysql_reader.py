@@ -29,11 +29,9 @@ from s3gc.exceptions import CDCError
 from s3gc.references.cdc.mysql_position import Position
 from s3gc.references.cdc.mysql_rows import WatchedTable
 from s3gc.references.cdc.mysql_statements import obstacle, xa_of
+from s3gc.references.cdc.types import Change
 
-__all__ = ["BinlogReader", "Change"]
-
-#: (index of the item, a value as a scan would yield it)
-Change = tuple[int, object]
+__all__ = ["BinlogReader"]
 
 #: Types that carry no rows. The rest is rows, statements, or unknown.
 _HARMLESS = frozenset(
