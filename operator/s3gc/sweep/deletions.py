@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from s3gc.config import S3GCConfig
-from s3gc.exceptions import AccessDeniedError, S3GCError
+from s3gc.exceptions import AccessDeniedError, LockedError, S3GCError
 from s3gc.store.bucket import Bucket
 from s3gc.sweep.delete import Method, delete_object
 from s3gc.sweep.denials import Denials
@@ -18,6 +18,7 @@ from s3gc.sweep.markers import Markers
 from s3gc.sweep.outcomes import Deleted, Deletion, Denied, Kept, Unversioned
 from s3gc.sweep.tally import GroupTally
 from s3gc.sweep.undo import undo_unversioned
+from s3gc.vault.lock import ScopeLock
 from s3gc.vault.records import BackupEntry, PlannedObject
 from s3gc.vault.vault import Vault
 
@@ -27,11 +28,14 @@ __all__ = ["Deletions"]
 class Deletions:
     """`method` None: nothing is deleted, for a sweep that only audits."""
 
-    def __init__(self, bucket: Bucket, vault: Vault, config: S3GCConfig, method: Method | None) -> None:
+    def __init__(
+        self, bucket: Bucket, vault: Vault, config: S3GCConfig, method: Method | None, lock: ScopeLock
+    ) -> None:
         self._bucket = bucket
         self._vault = vault
         self._concurrency = config.concurrency
         self._method = method
+        self._lock = lock
         self._denials = Denials(config.effective_prefixes)
         self._markers = Markers(
             bucket, conditional=method is Method.MARKER_CONDITIONAL, concurrency=config.concurrency
@@ -62,6 +66,15 @@ class Deletions:
                 destroyed.append((entry, outcome.detail))
 
         def goes_on() -> bool:
+            # A process that was stopped, or cut off from its vault, wakes up in the middle of a group: what it verified
+            # is old by then, and another process may have taken over, checked this journal and closed it.
+            if not failures and self._lock.may_be_taken_over:
+                failures.append(
+                    LockedError(
+                        "the lock of the scope was not renewed in time while objects were being deleted (was this "
+                        "process stopped, or the vault away?); nothing more is deleted, and what is deleted is checked"
+                    )
+                )
             return not failures and not destroyed
 
         async def one_by_one(queue: Iterator[BackupEntry], *, conditional: bool) -> None:

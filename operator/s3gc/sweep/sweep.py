@@ -68,7 +68,7 @@ async def sweep(
     Ends early, with `result.stopped` saying why, on a stop request, a deadline, a lost lock or an error.
     """
     size = _Size(context.config.canary_objects)
-    deletions = Deletions(context.bucket, context.vault, context.config, context.method)
+    deletions = Deletions(context.bucket, context.vault, context.config, context.method, context.lock)
     number = await context.operation.next_group()
     async for group in _regrouped(plan, size):
         if reason := await why_stop(context):

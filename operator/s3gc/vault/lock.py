@@ -144,6 +144,11 @@ class ScopeLock:
     def lost(self) -> bool:
         return bool(self._lost)
 
+    @property
+    def may_be_taken_over(self) -> bool:
+        """Whether it is lost, or so long not renewed that somebody else may hold it by now; asks no storage."""
+        return self.lost or _own_clock() - self._renewed > self._times.lease - self._times.margin
+
     async def try_acquire(self, expected: bytes | None) -> bool:
         """Create the lock (`expected` None) or swap what was seen for ours; False when somebody was
         faster."""
@@ -165,7 +170,7 @@ class ScopeLock:
         """Raise LockedError unless this process still holds the scope: by its own clock, and by what the file
         says."""
         async with self._busy:
-            if not self._lost and _own_clock() - self._renewed > self._times.lease - self._times.margin:
+            if not self._lost and self.may_be_taken_over:
                 self._lost = "it could not be renewed in time"
             if not self._lost and await read_or_none(self._storage, self._path) != self._data:
                 self._lost = "another process took it over"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.library.cycle.rows import SqliteRows
@@ -14,6 +15,10 @@ from tests.testbed.services import S3Server
 
 from s3gc import initialize_gc_state, shutdown_gc_state
 from s3gc.exceptions import RefusedError
+from s3gc.results import Outcome
+from s3gc.store.bucket import Bucket
+from s3gc.store.types import DeleteAnswer
+from s3gc.vault import lock
 
 KEYS = [f"uploads/{number:03d}.bin" for number in range(12)]
 BODIES = {key: key.encode() for key in KEYS}
@@ -61,3 +66,35 @@ async def test_a_plan_that_was_exchanged_in_the_vault_is_not_the_one_that_was_ap
     with pytest.raises(RefusedError, match="is not the one that was planned"):
         await world.run(operation_id=small.operation_id)
     assert world.present() == BODIES
+
+
+@pytest.mark.parametrize("store", ["minio", "versitygw"])
+async def test_a_process_that_wakes_up_after_its_lease_deletes_nothing_more(
+    request: pytest.FixtureRequest,
+    credentials: Callable[[S3Server], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    store: str,
+) -> None:
+    """Stopped in the middle of a group (a suspended node, SIGSTOP): what it verified is not worth anything any more."""
+    server: S3Server = request.getfixturevalue(store)
+    credentials(server)
+    rows = await SqliteRows.fresh(tmp_path / "rows.sqlite")
+    world = await World(server, rows, tmp_path / "vault", versioning=store == "minio").begin()
+    await world.upload(BODIES)
+    await world.reference(KEYS[:4])
+    asleep, delete, clock = [0.0], Bucket.delete, lock._own_clock
+
+    async def delete_and_sleep(bucket: Bucket, key: str, **options: Any) -> DeleteAnswer:
+        answer = await delete(bucket, key, **options)
+        if key in KEYS:
+            asleep[0] = 100.0
+        return answer
+
+    monkeypatch.setattr(lock, "_own_clock", lambda: clock() + asleep[0])
+    monkeypatch.setattr(Bucket, "delete", delete_and_sleep)
+    result = await world.run(world.config(concurrency=1))
+    assert result.outcome is Outcome.PARTIALLY_FAILED
+    assert any("not renewed in time" in error for error in result.errors), result.errors
+    assert result.deleted_count == 1
+    assert len(world.present()) == len(KEYS) - 1
