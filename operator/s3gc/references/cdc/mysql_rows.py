@@ -110,8 +110,10 @@ class LoggedColumn:
             return (text,)
         if isinstance(logged, (set, frozenset)):
             return (",".join(word for word in words_of(column.full_type) if word in logged),)
-        if isinstance(logged, str):
-            return (logged,)
+        if column.type == "enum":
+            return (str(logged),)
+        if logged == "":
+            logged = b""  # of nothing Python asks no codec, not even one that is not there
         if not isinstance(logged, bytes):
             return (format(logged, "f"),)  # a decimal
         if column.type == "uuid":
