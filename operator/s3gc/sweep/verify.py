@@ -135,7 +135,12 @@ class Verifier:
 
         A stream of changes that ends is an error too, and no deletion follows it; in the check after the deletions
         (`is_check`) the source is read again instead, which says the same.
+
+        So is a catalog that changed while a source was asked or read again. A table that is swapped into the place of
+        another (as tools for online migrations do) is read under a snapshot from before, which shows none of the rows
+        that were copied since: it reads as shorter than it ever was, without any error.
         """
+        before = [(watched, await watched.source.fingerprint()) for watched in self._watched]
         found: dict[str, str] = {}
         again: list[tuple[_Watched, SourcePreflight]] = []
 
@@ -163,6 +168,15 @@ class Verifier:
                 [w.source for w, _ in again], [p for _, p in again], wanted, progress=progress
             )
             found.update({key: hit.column.label for key, hit in hits.items()})
+        for watched, fingerprint in before:
+            if (
+                watched.level is not VerificationLevel.CDC
+                and await watched.source.fingerprint() != fingerprint
+            ):
+                raise SourceError(
+                    f"the catalog of source {watched.source.name!r} ({watched.source.location}) changed while it was "
+                    "asked which keys it references (a migration?), so its answer cannot be believed"
+                )
         return found
 
     async def _followed(self, watched: _Watched, following: Following, keys: Sequence[str]) -> dict[str, str]:
