@@ -91,41 +91,30 @@ def test_the_token_is_asked_for_kept_in_the_tab_and_forgotten_at_the_end(
         assert page.evaluate("sessionStorage.length") == 0
 
 
-@pytest.mark.parametrize(
-    ("problem", "headers", "sentence", "way"),
-    [
-        ((401, "unauthenticated"), {}, "The server asks for a token.", "S3GC_ADMIN_API_KEY"),
-        ((403, "forbidden"), {}, "The server does not know this token.", "S3GC_ADMIN_API_KEY"),
-        ((429, "too-many"), {"Retry-After": "140"}, "The server asks to slow down.", "Wait 2 min 20 s"),
-        ((503, "no-key"), {}, "The server has no admin key", "Set S3GC_ADMIN_API_KEY"),
-        ((503, "unavailable"), {}, "did not answer.", "Look at the health"),
-        ((503, "stopping"), {}, "The application is shutting down.", "connects again"),
-        ((500, "policy"), {}, "The policy cannot be used.", "Correct it in the application"),
-    ],
-)
-def test_each_refusal_is_a_sentence_that_says_what_to_do(
-    page: Page,
-    stage: Stage,
-    problem: tuple[int, str],
-    headers: dict[str, str],
-    sentence: str,
-    way: str,
-) -> None:
-    status, kind = problem
-    stage.scene.problem = m.S3GCProblem(
-        type=f"urn:s3gc:{kind}",
-        title=kind,
-        status=status,
-        detail="said \u202eby the server",
-        errors=["one", "two"],
-    )
-    stage.scene.problem_headers = headers
-    page.goto(stage.url)
-    alert = page.get_by_role("alert").first
-    expect(alert).to_contain_text(sentence)
-    expect(alert).to_contain_text(way)
-    expect(alert).to_contain_text("said \\u202eby the server")
-    expect(alert.get_by_role("listitem")).to_have_text(["one", "two"])
+def test_each_refusal_is_a_sentence_that_says_what_to_do(browser: Browser, stage: Stage) -> None:
+    for status, kind, headers, sentence, way in (
+        (401, "unauthenticated", {}, "The server asks for a token.", "S3GC_ADMIN_API_KEY"),
+        (403, "forbidden", {}, "The server does not know this token.", "S3GC_ADMIN_API_KEY"),
+        (429, "too-many", {"Retry-After": "140"}, "The server asks to slow down.", "Wait 2 min 20 s"),
+        (503, "no-key", {}, "The server has no admin key", "Set S3GC_ADMIN_API_KEY"),
+        (503, "unavailable", {}, "did not answer.", "Look at the health"),
+        (503, "stopping", {}, "The application is shutting down.", "connects again"),
+        (500, "policy", {}, "The policy cannot be used.", "Correct it in the application"),
+    ):
+        stage.scene.problem = m.S3GCProblem(
+            type=f"urn:s3gc:{kind}",
+            title=kind,
+            status=status,
+            detail=f"{kind}: said \u202eby the server",
+            errors=["one", "two"],
+        )
+        stage.scene.problem_headers = headers
+        with opened(browser, token=TOKEN) as page:
+            page.goto(stage.url)
+            alert = page.get_by_role("alert").filter(has_text=f"{kind}: said \\u202eby the server").first
+            expect(alert).to_contain_text(sentence)
+            expect(alert).to_contain_text(way)
+            expect(alert.get_by_role("listitem")).to_have_text(["one", "two"])
 
 
 # --- what it shows

@@ -48,10 +48,15 @@ def test_without_a_token_on_the_server_nothing_is_open(
     make_shop: Callable[..., Shop], serve: Callable[..., Served], tmp_path: Path
 ) -> None:
     served = serve(make_shop(), {"bucket": "any-bucket", "vault_path": str(tmp_path / "vault")}, token=None)
-    for method, path in [*ENDPOINTS, ("GET", "/"), ("GET", "/console/app.js")]:
+    for method, path in [*ENDPOINTS, ("GET", "/"), ("GET", "/console/main.js")]:
         for token in (None, "", TOKEN):
             detail = problem(served.request(method, BASE + path, token=token), 503, "no-key")["detail"]
             assert "S3GC_ADMIN_API_KEY is not set" in detail
+    # a person with a browser reads it as a page
+    page = served.get(f"{BASE}/", token=None, headers={"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
+    assert (page.status, page.headers["content-type"]) == (503, "text/html; charset=utf-8")
+    assert "S3GC_ADMIN_API_KEY is not set" in page.body.decode()
+    assert "default-src 'none'" in page.headers["content-security-policy"]
     assert served.get("/items/7", token=None).json == {"number": 7}
 
 

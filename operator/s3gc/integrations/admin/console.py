@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 
 from fastapi import Request
 from starlette.responses import Response
 
 from s3gc.integrations.admin import problems
+from s3gc.integrations.admin.models import S3GCProblem
 
 __all__ = ["Console"]
 
@@ -26,6 +28,23 @@ _TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
+_CLOSED = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<link rel="icon" href="data:,">
+<title>s3gc console</title>
+</head>
+<body>
+<main>
+<h1>{title}</h1>
+<p>{detail}</p>
+</main>
+</body>
+</html>
+"""
 _HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -60,6 +79,13 @@ class Console:
 
     def page(self, request: Request) -> Response:
         return self.file(_PAGE, request)
+
+    def closed(self, problem: S3GCProblem) -> Response:
+        """What a browser gets instead of the page: the problem, for a person to read."""
+        page = _CLOSED.format(title=escape(problem.title), detail=escape(problem.detail))
+        return Response(
+            page, problem.status, headers=_HEADERS | {"Cache-Control": "no-store"}, media_type=_TYPES[".html"]
+        )
 
     def file(self, name: str, request: Request) -> Response:
         """One file, or 304. Raises ProblemError (404) for a name that is none of the console's."""

@@ -275,18 +275,32 @@ def _operations(api: APIRouter, answers: Answers) -> None:
 
 def _console(api: APIRouter, console: Console, gate: Gate) -> None:
     """The page and its files: without a token, and only where one is set on the server."""
+    door = APIRouter(route_class=guarded_route(_Open()))
     router = APIRouter(route_class=guarded_route(_Ajar(gate)))
 
-    @router.get("/", include_in_schema=False)
+    @door.get("/", include_in_schema=False)
     async def page(request: Request) -> Response:
+        try:
+            gate.key()
+        except problems.ProblemError as error:
+            if "text/html" not in request.headers.get("Accept", ""):
+                raise
+            return console.closed(error.problem)
         return console.page(request)
 
     @router.get("/console/{name}", include_in_schema=False)
     async def file(request: Request, name: str) -> Response:
         return console.file(name, request)
 
-    for route in router.routes:
+    for route in (*door.routes, *router.routes):
         api.routes.append(route)
+
+
+class _Open(Gate):
+    """Lets in everybody, to a handler that looks for itself."""
+
+    def admit(self, request: Request) -> None:
+        pass
 
 
 class _Ajar(Gate):

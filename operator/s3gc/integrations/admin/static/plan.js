@@ -72,7 +72,7 @@ function table(items) {
       h("th", { scope: "col", class: "number" }, "Modified"), done ? h("th", { scope: "col" }, "What became of it") : null)),
     h("tbody", {}, items.map((item) => h("tr", {},
       h("th", { scope: "row" }, h("a", { href: `#/explain?key=${encodeURIComponent(item.key)}` }, foreign(item.key))),
-      h("td", { class: "why" }, foreign(item.reason, { kind: "said" }), item.first_unreferenced ? h("span", { class: "muted small beneath" }, " first unreferenced ", moment(item.first_unreferenced)) : null),
+      h("td", { class: "why" }, foreign(item.reason, { kind: "said" })),
       h("td", { class: "number" }, bytes(item.size), item.storage_class && item.storage_class !== "STANDARD" ? h("span", { class: "muted small beneath" }, ` ${item.storage_class}`) : null),
       h("td", { class: "number" }, moment(item.last_modified)),
       done ? h("td", { class: "became" }, item.action ? [badge(TONES[item.action] ?? "quiet", words(item.action)), item.action_reason ? h("p", { class: "small muted" }, foreign(words(item.action_reason), { kind: "said" })) : null] : "–") : null))));

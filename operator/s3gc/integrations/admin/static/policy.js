@@ -1,4 +1,4 @@
-// The policy as the application gave it, without its secrets.
+// The policy as the application gave it, without its secrets; its sources are told as databases.
 
 import { get } from "./api.js";
 import { card, facts, foreign, h, replace } from "./dom.js";
@@ -11,7 +11,7 @@ export async function policy({ main, heading, signal, title, fail }) {
   try {
     const { settings, databases } = await get("config", {}, { signal });
     replace(body, databases.map(databaseCard), card("Settings", { id: "settings" },
-      facts(Object.entries(settings).map(([name, value]) => [foreign(name, { kind: "code" }), shown(value)]))));
+      facts(Object.entries(settings).filter(([name]) => name !== "sources").map(([name, value]) => [foreign(name, { kind: "code" }), shown(value)]))));
   } catch (problem) {
     replace(body);
     fail(problem, body);
@@ -29,7 +29,7 @@ const databaseCard = (database, index) =>
 const list = (found) => h("ul", { class: "bare" }, found.map((each) => h("li", {}, foreign(each))));
 
 function shown(value) {
-  if (value === null) return h("span", { class: "muted" }, "not set");
+  if (value === null || value === "") return h("span", { class: "muted" }, "not set");
   if (typeof value === "boolean") return value ? "yes" : "no";
   if (Array.isArray(value)) return value.length ? list(value.map(flat)) : h("span", { class: "muted" }, "none");
   if (typeof value === "object") return Object.keys(value).length ? list(Object.entries(value).map(([name, each]) => `${words(name)}: ${flat(each)}`)) : h("span", { class: "muted" }, "none");

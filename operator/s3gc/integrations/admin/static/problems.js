@@ -22,6 +22,8 @@ export function sentences(problem) {
       return ["Something else is running.", "Wait until it has ended; the overview shows it.", "warn"];
     case "refused":
       return ["It was refused.", "", "warn"];
+    case "no-such-key":
+      return ["The store cannot have such a key.", "Write it exactly as it is in the bucket, without the bucket's name.", "warn"];
     case "restore":
       return ["The restore could not be done.", "", "bad"];
     case "damaged":
