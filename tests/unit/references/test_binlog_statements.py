@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from s3gc.references.cdc.mysql_position import Position, behind, gtids
+from s3gc.exceptions import CDCError
+from s3gc.references.cdc.mysql_position import Position, behind, gtids, snapshot_position
 from s3gc.references.cdc.mysql_rows import words_of
 from s3gc.references.cdc.mysql_statements import obstacle, xa_of
 from s3gc.references.cdc.mysql_watched import is_of_the_row
@@ -104,3 +105,28 @@ def test_a_where_over_the_row_alone_can_be_followed(condition: str) -> None:
 @pytest.mark.parametrize("condition", NOT_ALONE)
 def test_a_where_that_time_or_another_table_may_change_is_not(condition: str) -> None:
     assert not is_of_the_row(condition, table_f())
+
+
+class MySQL8:
+    """As much of a session as MySQL's GTIDs need: there is no MySQL here to ask."""
+
+    is_mariadb = False
+
+    def __init__(self, mode: str, executed: str) -> None:
+        self.row = (mode, executed)
+
+    async def rows(self, _: str) -> list[tuple[str, str]]:
+        return [self.row]
+
+
+async def test_mysql_starts_from_the_gtids_that_were_visible_and_refuses_to_guess() -> None:
+    async def at(mode: str, executed: str) -> tuple[Position | None, str]:
+        return await snapshot_position(MySQL8(mode, executed))  # type: ignore[arg-type]
+
+    assert await at("ON", "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5,\n8a94f357:1") == (
+        None,
+        "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5,8a94f357:1",
+    )
+    for mode, executed in [("OFF", ""), ("ON_PERMISSIVE", "x:1"), ("ON", "")]:
+        with pytest.raises(CDCError):
+            await at(mode, executed)

@@ -53,7 +53,12 @@ async def snapshot_position(session: Session) -> tuple[Position | None, str]:
             raise CDCError(
                 "gtid_mode is not ON, so no exact position of a snapshot can be had; switch GTIDs on, or remove cdc"
             )
-        return None, re.sub(r"\s", "", str(executed))
+        if not (text := re.sub(r"\s", "", str(executed))):
+            # The reader takes an empty set for "from now on".
+            raise CDCError(
+                "gtid_executed is empty, so nothing says where a snapshot stands; commit something first"
+            )
+        return None, text
     status = {
         str(name).lower(): str(value)
         for name, value in await session.rows("SHOW STATUS LIKE 'binlog_snapshot_%'")

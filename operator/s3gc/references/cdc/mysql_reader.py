@@ -137,7 +137,7 @@ class BinlogReader:
         try:
             for event in reader:
                 if isinstance(event, logged.FormatDescriptionEvent):
-                    self._same_file(str(reader.log_file), int(event.timestamp))
+                    self._same_file(reader, event)
                     break
         except pymysql.MySQLError as error:
             raise _failed(error) from None
@@ -174,7 +174,7 @@ class BinlogReader:
         try:
             for event in reader:
                 if isinstance(event, logged.FormatDescriptionEvent):
-                    self._same_file(str(reader.log_file), int(event.timestamp))
+                    self._same_file(reader, event)
                 for index, value in self._changes(event):
                     batch.append((index, value))
                     size += len(value)
@@ -254,8 +254,15 @@ class BinlogReader:
         if reason := obstacle(query, schema, self._tables):
             raise CDCError(reason)
 
-    def _same_file(self, file: str, begun: int) -> None:
-        """RESET MASTER begins the same names again, from the start."""
+    def _same_file(self, reader: Any, event: Any) -> None:
+        """RESET MASTER begins the same names again, from the start; and each file has checksums or not.
+
+        The reader asks once whether there are checksums. With a file of the other kind it would take four bytes off
+        each event, and the last rows of some with them.
+        """
+        file, begun = str(reader.log_file), int(event.timestamp)
+        if (event.checksum_algorithm == 1) != bool(reader._BinLogStreamReader__use_checksum):
+            raise CDCError(f"binlog_checksum was changed since {file} was begun, so it cannot be read")
         if self._begun.setdefault(file, begun) != begun:
             raise CDCError(f"{file} is not the file that it was: the server's binary logs were reset")
 
