@@ -438,3 +438,13 @@ async def test_any_text_and_any_array_comes_through_the_server_as_it_was(
             assert isinstance(array, str)
             got.append((text, array_elements(array)))
     assert json.dumps(got) == json.dumps(rows)
+
+
+async def test_what_a_rewrite_of_the_table_makes_of_its_values_is_seen(url: str) -> None:
+    """ALTER TABLE … TYPE … USING writes new values into every row, and leaves every type and name as it was."""
+    await pg(url, TABLE, "INSERT INTO f VALUES (1, 'old')")
+    async with captured(url) as capture:
+        await pg(url, "ALTER TABLE f ALTER COLUMN k TYPE text USING 'moved/' || k")
+        assert await drain(capture) == ["moved/old"]
+        await pg(url, "VACUUM FULL f", "CREATE TABLE other AS SELECT * FROM f")
+        assert await drain(capture) == []

@@ -69,9 +69,12 @@ SELECT c.oid::int8 AS oid, c.relkind::text AS kind, c.relpersistence::text AS pe
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = ANY($1::oid[])
 """
 
-# The name is cut out by a pattern and looked up in a hashed list: a thousand partitions cost no more than one.
+# A rewriting ALTER TABLE may write new values (TYPE … USING) and changes nothing that a fingerprint shows: its rows are
+# asked for as well. The name is cut out by a pattern and looked up in a hashed list: a thousand partitions cost no more
+# than one.
 _DRAIN = r"""
-SELECT data FROM pg_catalog.pg_logical_slot_get_changes($1, NULL, NULL, 'include-xids', '0', 'skip-empty-xacts', '1')
+SELECT data FROM pg_catalog.pg_logical_slot_get_changes($1, NULL, NULL, 'include-xids', '0', 'skip-empty-xacts', '1',
+     'include-rewrites', '1')
 WHERE starts_with(data, 'message: ')
    OR substring(data FROM '^table ((?:"(?:[^"]|"")*"|[^".:]+)\.(?:"(?:[^"]|"")*"|[^":]+)): (?:INSERT|UPDATE)')
       = ANY($2::text[])
