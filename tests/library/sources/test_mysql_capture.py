@@ -18,7 +18,7 @@ from tests.library.sources.helpers import (
     source_of,
     until,
 )
-from tests.testbed.services import MariaDB
+from tests.testbed.services import MariaDB, start_mariadb
 
 from s3gc.exceptions import CDCError
 from s3gc.references.cdc.mysql_capture import MySQLCapture
@@ -454,15 +454,39 @@ async def test_a_log_that_grew_again_under_the_same_name_is_not_taken_for_the_ol
             await drain(capture)
 
 
-async def test_an_address_of_another_server_is_refused(url: str, testbed_home: Any, mariadb: MariaDB) -> None:
-    from tests.testbed.services import start_mariadb
-
+async def test_another_server_a_replica_and_a_log_with_gaps_are_refused(
+    url: str, testbed_home: Any, mariadb: MariaDB
+) -> None:
     await my(url, TABLE)
-    other = start_mariadb(testbed_home, "mariadb-other")
+    other = start_mariadb(
+        testbed_home, "mariadb-other", ["--server-id=2", "--binlog-ignore-db=secret", "--skip-slave-start"]
+    )
     try:
         said = await refused(url, cdc={"backend": "mysql", "url": other.url})
         assert "another server" in said
         assert other.password not in said
+        here = await other.fresh_database()
+        await my(here, TABLE)
+        assert "leaves databases out (binlog_do_db or binlog_ignore_db: secret)" in await refused(here)
+        file, offset = (await my(url, "SHOW MASTER STATUS"))[0][:2]
+        await my(
+            here,
+            f"CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT={mariadb.port}, MASTER_USER='{mariadb.user}', "
+            f"MASTER_PASSWORD='{mariadb.password}', MASTER_LOG_FILE='{file}', MASTER_LOG_POS={offset}",
+            "START SLAVE",
+        )
+        assert "set log_slave_updates" in await refused(here)
+        await my(here, "STOP SLAVE")
+    finally:
+        other.close()
+
+
+async def test_a_server_without_a_binary_log_is_refused(testbed_home: Any) -> None:
+    other = start_mariadb(testbed_home, "mariadb-without-log", ["--skip-log-bin"])
+    try:
+        url = await other.fresh_database()
+        await my(url, TABLE)
+        assert "log_bin is off" in await refused(url)
     finally:
         other.close()
 

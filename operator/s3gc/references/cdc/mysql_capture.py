@@ -256,7 +256,7 @@ class MySQLCapture:
             "host": host,
             "port": port or 3306,
             "user": address.user or None,
-            "password": address.password,
+            "password": address.password.encode(),
             "charset": "utf8mb4",
             "connect_timeout": CONNECT_SECONDS,
             "read_timeout": _SILENT_SECONDS,
