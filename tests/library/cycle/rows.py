@@ -94,6 +94,17 @@ class PostgresRows(Rows):
     async def begin(self) -> None:
         await self.execute(f"create table files(id bigserial primary key, {self.column} text, note text)")
 
+    async def partition(self) -> None:
+        """The same table in partitions by number: an UPDATE of the number moves a row between them."""
+        await self.execute("drop table files")
+        await self.execute(
+            f"create table files(id bigserial, {self.column} text, note text) partition by hash (id)"
+        )
+        for number in range(3):
+            await self.execute(
+                f"create table files_{number} partition of files for values with (modulus 3, remainder {number})"
+            )
+
     async def execute(self, statement: str, *arguments: Any) -> list[tuple[Any, ...]]:
         connection = await asyncpg.connect(self.url)
         try:

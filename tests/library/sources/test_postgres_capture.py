@@ -185,6 +185,30 @@ async def test_what_was_committed_without_a_flush_is_seen_at_once(url: str) -> N
     await writer.close()
 
 
+async def test_without_the_mark_such_a_commit_would_be_missed(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mutant: a drain that is content with a mark of a moment ago, as one is that ends at a place in the log."""
+    await pg(url, TABLE)
+    writer = await asyncpg.connect(url, server_settings={"synchronous_commit": "off"})
+    missed = 0
+    async with captured(url) as capture:
+        real = capture._mark
+        for number in range(20):
+            earlier = await real()
+            await writer.execute("INSERT INTO f VALUES ($1, $2)", number, f"async-{number}")
+
+            async def stale(mark: str = earlier) -> str:
+                return mark
+
+            monkeypatch.setattr(capture, "_mark", stale)
+            missed += f"async-{number}" not in await drain(capture)
+            monkeypatch.setattr(capture, "_mark", real)
+            await drain(capture)
+    await writer.close()
+    assert missed > 0
+
+
 async def test_a_transaction_that_is_in_neither_slot_nor_snapshot_is_waited_for(url: str) -> None:
     """Its commit is in the log before the slot's first place, and it is not visible until a standby answers. Without
     the wait of `open` it is lost."""

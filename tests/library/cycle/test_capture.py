@@ -1,0 +1,189 @@
+"""Whole cycles with change capture on PostgreSQL: the same promises, and every way that a stream can end in the middle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.library.cycle.rows import Late, PostgresRows
+from tests.library.cycle.world import AtPhase, World
+from tests.testbed.services import Postgres, S3Server
+
+from s3gc.exceptions import CDCError
+from s3gc.references.cdc.following import Following
+from s3gc.references.cdc.postgres_capture import PostgresCapture
+from s3gc.results import Outcome, Progress, VerificationLevel
+
+KEYS = [f"uploads/{number:03d}.bin" for number in range(40)]
+BODIES = {key: key.encode() for key in KEYS}
+
+
+@pytest.fixture
+async def followed(
+    postgres: Postgres, credentials: Callable[[S3Server], None], minio: S3Server, tmp_path: Path
+) -> tuple[World, dict[str, Any]]:
+    """A world, and what makes its policy follow the database."""
+    credentials(minio)
+    world = await World(minio, await PostgresRows.fresh(postgres), tmp_path / "vault").begin()
+    await world.upload(BODIES)
+    await world.reference(KEYS[:30])
+    return world, {"cdc_backend": "postgres", "group_objects": 2, "canary_objects": 1}
+
+
+async def left_on_the_server(world: World) -> list[Any]:
+    """Slots, and sessions of ours."""
+    return [
+        *await world.rows.execute(
+            "select slot_name from pg_replication_slots where database = current_database()"
+        ),
+        *await world.rows.execute(
+            "select query from pg_stat_activity where datname = current_database() and application_name = 's3gc'"
+        ),
+    ]
+
+
+class At:
+    """A progress callback that starts an action when its phase is first told."""
+
+    def __init__(self, **actions: Callable[[], Any]) -> None:
+        self._at = [AtPhase(phase, action) for phase, action in actions.items()]
+
+    def __call__(self, progress: Progress) -> None:
+        for one in self._at:
+            one(progress)
+
+
+async def test_a_cycle_is_verified_by_the_stream_and_leaves_nothing_on_the_server(
+    followed: tuple[World, dict[str, Any]],
+) -> None:
+    world, changes = followed
+    result = await world.run(world.config(**changes))
+    assert (result.outcome, result.deleted_count) == (Outcome.SUCCEEDED, 10)
+    assert result.verification is VerificationLevel.CDC
+    assert world.present().keys() == set(KEYS[:30])
+    assert await left_on_the_server(world) == []
+
+
+async def test_what_is_committed_in_time_is_never_deleted_and_what_is_late_is_back(
+    followed: tuple[World, dict[str, Any]],
+) -> None:
+    world, changes = followed
+    open_ones: list[Late] = []
+
+    # Not before the stream is open: PostgreSQL makes no slot while an older transaction writes.
+    async def begin() -> None:
+        open_ones.extend([await world.rows.late(KEYS[35]), await world.rows.late(KEYS[36])])
+
+    async def end() -> None:
+        await open_ones[0].commit()
+        await open_ones[1].rollback()
+
+    result = await world.run(world.config(**changes), progress=At(Joining=begin, Checking=end))
+    assert list(result.late_reference_keys) == [KEYS[35]]
+    assert (result.outcome, result.verified) == (Outcome.PARTIALLY_FAILED, True)
+    assert world.present().keys() == {*KEYS[:30], KEYS[35]}
+    assert await left_on_the_server(world) == []
+
+
+async def test_what_is_written_after_the_reading_is_kept_by_the_stream_alone(
+    followed: tuple[World, dict[str, Any]],
+) -> None:
+    world, changes = followed
+    result = await world.run(
+        world.config(**changes), progress=AtPhase("Joining", lambda: world.reference(KEYS[30:]))
+    )
+    assert (result.deleted_count, result.late_references) == (0, 0)
+    assert result.verification is VerificationLevel.CDC
+    assert world.present().keys() == set(KEYS)
+
+
+async def test_a_stream_that_ends_stops_the_deletes_and_the_check_reads_again(
+    followed: tuple[World, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, changes = followed
+    open_ones: list[Late] = []
+    drains = 0
+
+    async def begin() -> None:
+        open_ones.append(await world.rows.late(KEYS[35]))
+
+    async def end() -> None:
+        await open_ones[0].commit()
+
+    def broken(real: Any) -> Any:
+        async def drain(self: Any) -> Any:
+            nonlocal drains
+            drains += 1
+            if drains == 3:  # the first is that of `open`, the second that of the canaries
+                raise CDCError("the server dropped the slot")
+            async for batch in real(self):
+                yield batch
+
+        return drain
+
+    monkeypatch.setattr(PostgresCapture, "drain", broken(PostgresCapture.drain))
+    result = await world.run(world.config(**changes), progress=At(Joining=begin, Checking=end))
+    assert 0 < result.deleted_count < 10
+    assert any("the server dropped the slot" in error for error in result.errors)
+    assert (result.outcome, result.verified) == (Outcome.PARTIALLY_FAILED, True)
+    assert result.verification is VerificationLevel.RESCAN
+    assert "the server dropped the slot" in result.verification_reason
+    assert set(KEYS[:30]) <= world.present().keys()
+    assert await world.referenced() <= world.present().keys()
+    assert await left_on_the_server(world) == []
+
+
+async def test_a_table_that_changes_under_a_cycle_stops_its_deletes(
+    followed: tuple[World, dict[str, Any]],
+) -> None:
+    world, changes = followed
+    result = await world.run(
+        world.config(**changes),
+        progress=AtPhase(
+            "Deleting", lambda: world.execute("alter table files add column more text default 'x'")
+        ),
+    )
+    assert result.deleted_count < 10
+    assert result.outcome is Outcome.PARTIALLY_FAILED
+    assert result.verified, result.errors
+    assert set(KEYS[:30]) <= world.present().keys()
+    assert await left_on_the_server(world) == []
+
+
+async def test_a_dry_run_opens_nothing_and_a_query_is_read_again_beside_the_stream(
+    followed: tuple[World, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, changes = followed
+    begun: list[str] = []
+    real = Following.begin
+
+    async def begin(self: Following) -> None:
+        begun.append("begun")
+        await real(self)
+
+    monkeypatch.setattr(Following, "begin", begin)
+    await world.run(world.config(**changes, mode="dry_run"))
+    assert begun == []
+    await world.execute(f"create table more(id int, {world.rows.column} varchar(100))")
+    await world.execute(f"insert into more values (1, '{KEYS[38]}')")
+    source = {
+        "name": "shop",
+        "url": world.rows.url,
+        "tables": [{"table": "files", "columns": ["key"]}],
+        "queries": [{"name": "more", "sql": f"select {world.rows.column} from more"}],
+        "ignore_columns": ["more.key"],  # the query reads it
+        "cdc": {"backend": changes.pop("cdc_backend")},
+    }
+    config = world.config(**changes, tables={}, database_url=None, sources=[source])
+    result = await world.run(
+        config,
+        progress=AtPhase("Joining", lambda: world.execute(f"insert into more values (2, '{KEYS[39]}')")),
+    )
+    assert begun == ["begun"]
+    assert result.verification is VerificationLevel.RESCAN
+    assert "query more is read again" in result.verification_reason
+    assert result.deleted_count == 8, result
+    assert world.present().keys() == {*KEYS[:30], KEYS[38], KEYS[39]}
+    assert await left_on_the_server(world) == []
