@@ -258,8 +258,9 @@ def expire(flags: Flags) -> None:
 
 async def _expire(config: S3GCConfig) -> Expired:
     from s3gc.backup.retention import expire as expire_vault
-    from s3gc.exceptions import ConfigurationError
+    from s3gc.exceptions import ConfigurationError, RefusedError
     from s3gc.state import initialize_gc_state, shutdown_gc_state
+    from s3gc.store.clock import StoreClock
     from s3gc.vault.catalog import open_catalog
     from s3gc.vault.lock import hold_scope
 
@@ -273,7 +274,10 @@ async def _expire(config: S3GCConfig) -> Expired:
                 f"{scope.name!r}. Its own retention counts: give -f POLICY.YAML, or --name {scope.name} and "
                 "--set vault_retention_days=DAYS"
             )
-        now = await state["bucket"].server_time()
+        clock = await StoreClock.of(state["bucket"])
+        if clock.doubt:
+            raise RefusedError(clock.doubt, details={"guard": "clock"})
+        now = clock.now()
         database = await open_catalog(state["vault_db_path"])
         try:
             async with hold_scope(vault, scope) as lock:

@@ -240,6 +240,9 @@ class _Cycle:
     async def _preflight_store(self) -> None:
         if not self.executing:
             return
+        if doubt := self.clock.doubt:
+            self.refusal = RefusedError(f"bucket {self.config.bucket!r}: {doubt}", details={"guard": "clock"})
+            return
         self.capabilities = await probe(self.bucket)
         try:
             self.method = choose_method(self.capabilities, self.config)

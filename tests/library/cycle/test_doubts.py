@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -98,3 +99,25 @@ async def test_a_process_that_wakes_up_after_its_lease_deletes_nothing_more(
     assert any("not renewed in time" in error for error in result.errors), result.errors
     assert result.deleted_count == 1
     assert len(world.present()) == len(KEYS) - 1
+
+
+async def test_a_store_whose_clock_jumped_ahead_deletes_and_expires_nothing(
+    minio: S3Server, credentials: Callable[[S3Server], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By that clock every upload is a year old, and every backup of yesterday has had its time."""
+    credentials(minio)
+    world = await World(minio, await SqliteRows.fresh(tmp_path / "rows.sqlite"), tmp_path / "vault").begin()
+    await world.upload(BODIES)
+    await world.reference(KEYS[:8])
+    first = await world.run(world.config(exclude_prefixes=[KEYS[9]]))
+    await world.reference([KEYS[10]])  # what is referenced by now comes back nevertheless
+    asked = Bucket.server_time
+
+    async def a_year_ahead(bucket: Bucket) -> datetime:
+        return await asked(bucket) + timedelta(days=400)
+
+    monkeypatch.setattr(Bucket, "server_time", a_year_ahead)
+    with pytest.raises(RefusedError, match=r"400 days after this machine's"):
+        await world.run(world.config(retention_days=30))
+    assert sorted(world.present()) == sorted([*KEYS[:8], KEYS[9], KEYS[10]])
+    assert (tmp_path / "vault" / "operations" / first.operation_id / "packs").is_dir()
