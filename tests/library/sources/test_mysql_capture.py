@@ -22,6 +22,7 @@ from tests.testbed.services import MariaDB, start_mariadb
 
 from s3gc.exceptions import CDCError
 from s3gc.references.cdc.mysql_capture import MySQLCapture
+from s3gc.references.cdc.mysql_position import Position
 from s3gc.references.types import PrefixReference
 
 TABLE = "CREATE TABLE f (id bigint unsigned AUTO_INCREMENT PRIMARY KEY, k varchar(200), note text, KEY (k))"
@@ -452,6 +453,36 @@ async def test_a_log_that_grew_again_under_the_same_name_is_not_taken_for_the_ol
         assert now[0] == position[0]
         with pytest.raises(CDCError):
             await drain(capture)
+
+
+async def test_a_stream_that_falls_short_of_the_log_s_end_is_waited_for_and_then_not_believed(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MySQL tells an end before it sends it; what never comes is of another log."""
+    await my(url, TABLE)
+    ends = []
+    for name in "ab":
+        await my(url, f"INSERT INTO f (k) VALUES ('{name}')")
+        ends.append((await my(url, "SHOW MASTER STATUS"))[0])
+    expected = Position(ends[1][0], 2 * ends[1][1] - ends[0][1])
+    later: list[asyncio.Task[Any]] = []
+
+    async def ahead(_: MySQLCapture) -> Any:
+        async def insert() -> None:
+            await asyncio.sleep(0.6)  # the first dump has ended by then, or the second sees it all the same
+            await my(url, "INSERT INTO f (k) VALUES ('c')")
+
+        later.append(asyncio.create_task(insert()))
+        return expected, {}
+
+    async with captured(url) as capture:
+        monkeypatch.setattr(MySQLCapture, "_fence", ahead)
+        assert await drain(capture) == ["c"]
+        monkeypatch.setattr("s3gc.references.cdc.mysql_reader._WAITS", 3)
+        expected = Position(expected.file, expected.offset + 1_000_000)
+        with pytest.raises(CDCError, match="ended at .* before"):
+            await drain(capture)
+    await asyncio.gather(*later)
 
 
 async def test_another_server_a_replica_and_a_log_with_gaps_are_refused(

@@ -50,7 +50,7 @@ __all__ = ["MySQLCapture"]
 #: How long the log may send nothing while there is more of it.
 _SILENT_SECONDS = 600
 #: Connections that one drain may open: the library asks again by itself when a dump is cut off.
-_CONNECTIONS = 40
+_CONNECTIONS = 200
 
 
 class MySQLCapture:

@@ -9,6 +9,7 @@ future events would otherwise be passed over in silence, references in them and 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any
 
@@ -79,6 +80,8 @@ _BATCH_BYTES = 4 * 1024 * 1024
 #: The server went away, closed or killed the dump. It is asked again from where it was, so often in one drain.
 _AGAIN = frozenset({2006, 2013, 1927, 1317})
 _TRIES = 5
+#: How long the stream may fall short of where the log was said to be.
+_WAITS, _WAIT_SECONDS = 40, 0.25
 
 
 class BinlogReader:
@@ -105,7 +108,7 @@ class BinlogReader:
         Raises CDCError when anything in between cannot be understood, or the log ends before; then nothing may be
         concluded. What was delivered may be delivered again.
         """
-        tries = 0
+        tries, waits = 0, _WAITS
         while True:
             before = self.position
             try:
@@ -124,8 +127,13 @@ class BinlogReader:
                 raise CDCError(
                     f"the binary log cannot be read after {self.position} ({type(error).__name__}: {error})"
                 ) from error
-            break
-        if self.position is None or not self.position.reaches(until):
+            if self.position is not None and self.position.reaches(until):
+                return
+            # MySQL tells an end that it sends only once it is on disk: a moment later it is there.
+            waits -= 1
+            if waits > 0:
+                time.sleep(_WAIT_SECONDS)
+                continue
             raise CDCError(
                 f"the stream of the binary log ended at {self.position}, before {until}, where the server's log was "
                 "when it was asked; is the direct address another server's?"
