@@ -18,6 +18,7 @@ COMMANDS = (
     "plan",
     "approve",
     "explain",
+    "doctor",
     "restore",
     "operations",
     "report",
