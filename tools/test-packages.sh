@@ -18,6 +18,7 @@ have_mariadb() {
 
 [ -n "${S3GC_TEST_POSTGRES_DSN:-}" ] || have_postgres || missing+=(postgresql postgresql-contrib)
 [ -n "${S3GC_TEST_MARIADB_DSN:-}" ] || have_mariadb || missing+=(mariadb-server)
+[ -n "${S3GC_TEST_POSTGRES_DSN:-}" ] || command -v pgbouncer >/dev/null || missing+=(pgbouncer)
 command -v zstd >/dev/null || missing+=(zstd)
 command -v chromium >/dev/null || command -v chromium-browser >/dev/null || missing+=(chromium)
 

@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -245,6 +246,44 @@ def start_postgres(home: Home, name: str = "postgres", settings: dict[str, str] 
     return Postgres(
         f"postgresql://s3gc:{password}@127.0.0.1:{port}/postgres", "S3GC_TEST_POSTGRES_DSN", process
     )
+
+
+def start_pgbouncer(home: Home, postgres: Postgres, mode: str) -> Process:
+    """A PgBouncer before `postgres`, in pool mode "session" or "transaction"; `pooled_url` leads through it."""
+    user, port, name = unprivileged("postgres"), free_port(), f"pgbouncer-{mode}-{secrets.token_hex(3)}"
+    folder = home.folder(name, user)
+    parts = urlsplit(postgres.url)
+    (folder / "pgbouncer.ini").write_text(
+        f"[databases]\n* = host=127.0.0.1 port={parts.port} user={parts.username} password={parts.password}\n"
+        f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n"
+        f"pool_mode = {mode}\nignore_startup_parameters = extra_float_digits\n"
+    )
+    (folder / "pgbouncer.ini").chmod(0o644)
+    process = Process(
+        home,
+        name,
+        [_server_program("pgbouncer"), str(folder / "pgbouncer.ini")],
+        lambda: _answers(port),
+        user=user,
+        stop_signal=signal.SIGINT,
+        environment={"POOLED_PORT": str(port)},
+    )
+    process.start()
+    return process
+
+
+def pooled_url(bouncer: Process, url: str) -> str:
+    """`url` by way of `bouncer`."""
+    parts = urlsplit(url)
+    return parts._replace(
+        netloc=f"{parts.username}:x@127.0.0.1:{bouncer.environment['POOLED_PORT']}"
+    ).geturl()
+
+
+def _answers(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False
 
 
 def start_mariadb(home: Home, name: str = "mariadb", settings: Sequence[str] = ()) -> MariaDB:

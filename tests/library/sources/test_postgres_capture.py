@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -13,13 +14,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.library.sources.helpers import pg, pg_role, source_of
-from tests.testbed.services import Postgres
+from tests.testbed.databases import pooled_url, start_pgbouncer
+from tests.testbed.services import Home, Postgres
 
-from s3gc.exceptions import CDCError
+from s3gc.exceptions import CDCError, RefusedError, S3GCError, SourceError
 from s3gc.references.cdc import postgres_capture
+from s3gc.references.cdc.following import Following
 from s3gc.references.cdc.postgres_capture import PostgresCapture
 from s3gc.references.cdc.test_decoding import Message, Row, Unchanged, array_elements, parse
 from s3gc.references.types import PrefixReference
+from s3gc.sweep.verify import Verifier
 
 TABLE = "CREATE TABLE f (id int PRIMARY KEY, k text, note text)"
 
@@ -472,3 +476,102 @@ async def test_what_a_rewrite_of_the_table_makes_of_its_values_is_seen(url: str)
         assert await drain(capture) == ["moved/old"]
         await pg(url, "VACUUM FULL f", "CREATE TABLE other AS SELECT * FROM f")
         assert await drain(capture) == []
+
+
+# --- poolers
+
+
+@pytest.mark.parametrize("mode", ["session", "transaction"])
+async def test_a_pooler_is_recognised_and_the_server_s_own_address_goes_past_it(
+    postgres: Postgres, testbed_home: Home, url: str, mode: str
+) -> None:
+    await pg(url, TABLE)
+    bouncer = start_pgbouncer(testbed_home, postgres, mode)
+    try:
+        pooled = pooled_url(bouncer, url)
+        with pytest.raises(CDCError, match="connection pooler.*cdc.urlSecretRef"):
+            async with captured(pooled):
+                pass
+        assert await slots(url) == []
+        cdc = {"backend": "postgres", "url": url}
+        async with source_of(pooled, table="f", columns=["k"], cdc=cdc) as source:
+            await source.preflight(execute=True)
+            capture = await source.capture()
+            assert isinstance(capture, PostgresCapture)
+            await capture.open()
+            await pg(url, "INSERT INTO f VALUES (1, 'past the pooler')")
+            assert await drain(capture) == ["past the pooler"]
+            await capture.close()
+        assert await slots(url) == []
+    finally:
+        bouncer.stop()
+
+
+# --- the catalog
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ["ALTER TABLE t RENAME COLUMN k TO key"],
+        ["ALTER TABLE t DROP COLUMN k"],
+        ["ALTER TABLE t ADD COLUMN more text DEFAULT 'x'"],
+        ["ALTER TABLE t ALTER COLUMN k TYPE varchar USING 'wanted'"],
+        ["CREATE TABLE t2 (LIKE t)", "ALTER TABLE t RENAME TO t_old", "ALTER TABLE t2 RENAME TO t"],
+        ["ALTER TABLE t SET UNLOGGED"],
+        ["CREATE TABLE p2 (LIKE p)", "INSERT INTO p2 VALUES ('wanted', 12)",
+         "ALTER TABLE p ATTACH PARTITION p2 FOR VALUES FROM (10) TO (20)"],
+        ["ALTER TABLE p DETACH PARTITION p1", "INSERT INTO p1 VALUES ('wanted', 1)"],
+        ["DROP TABLE t"],
+    ],
+)  # fmt: skip
+async def test_whatever_changes_the_catalog_under_a_stream_ends_the_deletes(
+    url: str, tmp_path: Path, statements: list[str]
+) -> None:
+    async with verifying(url, tmp_path) as verifier:
+        assert await verifier.referenced(["wanted"]) == {}
+        await pg(url, *statements)
+        with pytest.raises(S3GCError) as caught:
+            await verifier.referenced(["wanted"])
+        assert isinstance(caught.value, RefusedError | SourceError)
+
+
+@pytest.mark.parametrize(
+    ("statements", "found"),
+    [
+        (["VACUUM FULL t", "ANALYZE t"], False),
+        (["TRUNCATE t", "INSERT INTO t VALUES ('wanted', 1)"], True),
+        (["ALTER TABLE t ALTER COLUMN k TYPE text USING 'wanted'"], True),
+        (["CREATE TABLE unrelated (k text)", "DROP TABLE unrelated"], False),
+    ],
+)
+async def test_what_does_not_change_what_is_read_goes_on(
+    url: str, tmp_path: Path, statements: list[str], found: bool
+) -> None:
+    async with verifying(url, tmp_path) as verifier:
+        await pg(url, "INSERT INTO t VALUES ('other', 1)", *statements)
+        assert ("wanted" in await verifier.referenced(["wanted"])) is found
+
+
+@contextlib.asynccontextmanager
+async def verifying(url: str, work: Path) -> AsyncIterator[Verifier]:
+    """A verifier that follows a table and a partitioned table."""
+    await pg(
+        url,
+        "CREATE TABLE t (k text, note int)",
+        "INSERT INTO t VALUES ('a', 1)",
+        "CREATE TABLE p (k text, at int) PARTITION BY RANGE (at)",
+        "CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (10)",
+    )
+    tables = [{"table": "t", "columns": ["k"]}, {"table": "p", "columns": ["k"]}]
+    async with source_of(url, tables=tables) as source:
+        preflight = await source.preflight(execute=True)
+        verifier = await Verifier.begin([(source, preflight)])
+        following = Following(source.name, preflight.columns, await source.capture(), work / "changes.jsonl")
+        try:
+            await following.begin()
+            verifier.follow({source.name: following})
+            yield verifier
+        finally:
+            await following.close()
+    assert await slots(url) == []
