@@ -151,6 +151,15 @@ def _prefix(value: str) -> str:
         raise ValueError(
             f"prefix {value!r} starts with '/'; keys in a bucket do not: write {value.lstrip('/')!r}"
         )
+    # Taken literally these match nothing, and what somebody meant to exclude would not be.
+    if value.endswith("*"):
+        raise ValueError(
+            f"prefix {value!r} ends in '*'; a prefix is what keys begin with, not a pattern: write {value.rstrip('*')!r}"
+        )
+    if "://" in value or value.startswith("./"):
+        raise ValueError(
+            f"prefix {value!r} is no beginning of a key; write what keys begin with, as a listing shows it"
+        )
     return value
 
 
