@@ -154,7 +154,7 @@ def _prefix(value: str) -> str:
     # Taken literally these match nothing, and what somebody meant to exclude would not be.
     if value.endswith("*"):
         raise ValueError(
-            f"prefix {value!r} ends in '*'; a prefix is what keys begin with, not a pattern: write {value.rstrip('*')!r}"
+            f"prefix {value!r} ends in '*'; a prefix is what keys begin with, no pattern: write {value.rstrip('*')!r}"
         )
     if "://" in value or value.startswith("./"):
         raise ValueError(

@@ -438,7 +438,9 @@ def test_a_manifest_s_models_are_bounded_as_a_crd_must_be() -> None:
     assert unbounded(schema, "spec") == []
 
 
-@pytest.mark.parametrize("prefix", ["uploads/legal/*", "uploads/legal/**", "s3://media/uploads/legal/", "./uploads/legal/"])
+@pytest.mark.parametrize(
+    "prefix", ["uploads/legal/*", "uploads/legal/**", "s3://media/uploads/legal/", "./uploads/legal/"]
+)
 def test_a_prefix_that_is_a_pattern_or_a_url_would_exclude_nothing_and_is_refused(prefix: str) -> None:
     with pytest.raises(ConfigurationError, match="exclude_prefixes"):
         create_config("media", exclude_prefixes=[prefix])
