@@ -20,7 +20,7 @@ from tests.library.sources.helpers import (
 )
 from tests.testbed.services import MariaDB, start_mariadb
 
-from s3gc.exceptions import CDCError
+from s3gc.exceptions import CDCError, ConfigurationError
 from s3gc.references.cdc.mysql_capture import MySQLCapture
 from s3gc.references.cdc.mysql_position import Position
 from s3gc.references.types import PrefixReference
@@ -510,6 +510,15 @@ async def test_another_server_a_replica_and_a_log_with_gaps_are_refused(
         await my(here, "STOP SLAVE")
     finally:
         other.close()
+
+
+async def test_the_words_of_another_database_are_refused(url: str) -> None:
+    await my(url, TABLE)
+    for cdc in ({"backend": "postgres"}, {"backend": "mysql", "url": "postgresql://u:secret@h/d"}):
+        with pytest.raises(ConfigurationError, match="cdc.backend is mysql") as caught:
+            async with captured(url, cdc=cdc):
+                pass
+        assert "secret" not in str(caught.value)
 
 
 async def test_a_server_without_a_binary_log_is_refused(testbed_home: Any) -> None:

@@ -320,3 +320,4 @@ class MySQLCapture:
             self._thread = None
         self._stopping.clear()
         self._hang_up()
+        await self._direct.close()

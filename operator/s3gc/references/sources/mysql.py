@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import asyncmy.errors
 
-from s3gc.config import SourceConfig
+from s3gc.config import CDCBackend, SourceConfig
 from s3gc.exceptions import CDCError, ConfigurationError, SourceError
 from s3gc.references.cdc.types import Capture
 from s3gc.references.sources.ignored import IgnoredColumns
@@ -245,6 +245,14 @@ class MySQLSource:
 
         The log is read at `cdc.url`, where that is given: the primary's own address, past any proxy.
         """
+        cdc = self._config.cdc
+        direct = parse_url(cdc.url.get_secret_value(), self.name) if cdc and cdc.url else self._address
+        is_ours = direct.scheme.partition("+")[0] in ("mysql", "mariadb")
+        if (cdc is not None and cdc.backend is not CDCBackend.MYSQL) or not is_ours:
+            raise ConfigurationError(
+                f"source {self.name!r} ({self.location}): this is MySQL or MariaDB, so cdc.backend is mysql, and "
+                "cdc.url begins with mysql:// or mariadb://"
+            )
         plan = await self._ready()
         try:
             from s3gc.references.cdc.mysql_capture import MySQLCapture
@@ -261,11 +269,7 @@ class MySQLSource:
                 f"source {self.name!r} ({self.location}): with change capture the end of open writers must be seen: "
                 f"GRANT PROCESS ON *.* TO {_account(plan.server.user)}, or remove cdc"
             )
-        direct = self._server
-        if self._config.cdc is not None and self._config.cdc.url is not None:
-            address = parse_url(self._config.cdc.url.get_secret_value(), self.name)
-            direct = MySQL(address, self.name)
-        capture = MySQLCapture(self.name, self._server, direct, plan)
+        capture = MySQLCapture(self.name, self._server, MySQL(direct, self.name), plan)
         await capture.preflight()
         return capture
 
