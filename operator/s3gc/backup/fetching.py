@@ -23,7 +23,7 @@ _ARCHIVED = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 _ATTEMPTS = 3
 #: So many objects one after another that fail for no reason of their own: then it is not the objects.
 _FAILURES_IN_A_ROW = 20
-#: How many objects are asked for their ACL before a store other than AWS is taken to have none.
+#: So many answers that there are no ACLs make a store one that has none.
 _ACL_SAMPLE = 3
 
 #: (reason, detail)
@@ -225,24 +225,21 @@ def why_locked(head: ObjectHead, *, now: datetime, locked_by_default: timedelta 
 
 
 class _AclPolicy:
-    """Asks for ACLs where there may be any. AWS is always asked; another store only while it shows that it
-    has them, as most have none and the question costs as much as the object."""
+    """Asks every object for its ACL, as most have the default one and any may be public; but not where the store says
+    that it has none, since the question costs as much as the object."""
 
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
-        self._always = ".amazonaws.com" in bucket.endpoint
-        self._asked = 0
-        self._found = False
+        self._without = 0
         self._denied = False
 
     async def read(self, key: str, version_id: str | None) -> str | None:
-        if self._denied or (not self._always and not self._found and self._asked >= _ACL_SAMPLE):
+        if self._denied or self._without >= _ACL_SAMPLE:
             return None
-        self._asked += 1
         try:
             acl = await self._bucket.acl(key, version_id=version_id)
         except AccessDeniedError:  # without s3:GetObjectAcl objects come back with the bucket's default ACL
             self._denied = True
             return None
-        self._found = self._found or acl is not None
+        self._without = 0 if self._bucket.has_acls else self._without + 1
         return acl

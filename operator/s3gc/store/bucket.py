@@ -61,6 +61,7 @@ class Bucket:
         self.endpoint = transport.endpoint.name
         self.region = transport.endpoint.region
         self.requests: Counter[str] = transport.requests
+        self.has_acls = True  # as the last answer to `acl` said
         self._transport = transport
 
     @classmethod
@@ -314,7 +315,8 @@ class Bucket:
 
     async def acl(self, key: str, *, version_id: str | None = None) -> str | None:
         """The ACL's XML; None where it grants nobody but the owner, or where the store has no ACLs."""
-        return await settings.read_acl(self._transport, key, version_id)
+        acl, self.has_acls = await settings.read_acl(self._transport, key, version_id)
+        return acl
 
     async def versioning(self) -> VersioningState:
         return await settings.read_versioning(self._transport)

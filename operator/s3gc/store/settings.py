@@ -72,7 +72,8 @@ async def read_tags(
     return tuple((tag.get("Key"), tag.get("Value")) for tag in (tags.all("Tag") if tags else ()))
 
 
-async def read_acl(transport: Transport, key: str, version_id: str | None) -> str | None:
+async def read_acl(transport: Transport, key: str, version_id: str | None) -> tuple[str | None, bool]:
+    """Return the ACL's XML where it grants anybody but the owner, and whether the store has ACLs at all."""
     action = "s3:GetObjectAcl" if version_id is None else "s3:GetObjectVersionAcl"
     request = Request(
         "GetObjectAcl", action, "GET", quote_key(key), _query("acl", version_id), key=key, accept=_MAYBE
@@ -80,7 +81,7 @@ async def read_acl(transport: Transport, key: str, version_id: str | None) -> st
     answer = await transport.call(request)
     root = _element(transport, request, answer, "AccessControlPolicy", frozenset())
     if root is None:
-        return None
+        return None, False
     owner = root.get("Owner/ID")
     grants = root.find("AccessControlList")
     for grant in grants.all("Grant") if grants else ():
@@ -90,8 +91,9 @@ async def read_acl(transport: Transport, key: str, version_id: str | None) -> st
             kind == "CanonicalUser" and grant.get("Grantee/ID") == owner and not grant.get("Grantee/URI")
         )
         if not is_owners or grant.get("Permission") != "FULL_CONTROL":
-            return answer.body.decode(errors="replace")
-    return None
+            return answer.body.decode(errors="replace"), True
+    # MinIO answers for every object the same, of an owner without a name.
+    return None, owner != ""
 
 
 async def read_versioning(transport: Transport) -> VersioningState:

@@ -14,6 +14,7 @@ from tests.library.store.conftest import FAST, OpenBucket
 from tests.stub.server import error, start_stub
 from tests.testbed.services import S3Server
 
+from s3gc.backup.fetching import _AclPolicy
 from s3gc.exceptions import AccessDeniedError, ConfigurationError, StoreError
 from s3gc.store.bucket import Bucket
 from s3gc.store.errors import ArchivedError
@@ -248,6 +249,22 @@ async def test_an_acl_that_grants_others_is_kept(open_bucket: OpenBucket) -> Non
         assert await bucket.acl("k") is None
         stub.answer(200, body=acl(mine + public))
         assert "AllUsers" in (await bucket.acl("k") or "")
+        # However many private objects come first, a public one is seen (Ceph, Spaces, Wasabi).
+        policy = _AclPolicy(bucket)
+        stub.answer(200, body=acl(mine), times=10)
+        assert [await policy.read("k", None) for _ in range(10)] == [None] * 10
+        stub.answer(200, body=acl(mine + public))
+        assert "AllUsers" in (await policy.read("k", None) or "")
+        # Where there are none, only the first are asked.
+        for answer in (
+            (501, error("NotImplemented")),
+            (200, acl(mine).replace(b"<ID>me</ID>", b"<ID></ID>")),
+        ):
+            policy = _AclPolicy(bucket)
+            before = bucket.requests["GetObjectAcl"]
+            stub.answer(answer[0], body=answer[1], times=3)
+            assert [await policy.read("k", None) for _ in range(10)] == [None] * 10
+            assert bucket.requests["GetObjectAcl"] == before + 3
 
 
 def _certificate(folder: Path) -> tuple[Path, Path]:
