@@ -94,8 +94,19 @@ def _wait(process: subprocess.Popen[bytes]) -> tuple[int, Any]:
 
 
 def _environment() -> dict[str, str]:
-    """This process's environment without what could change a contender: profiles, endpoints, proxies."""
-    dropped = ("AWS_", "S3GC_", "PG", "http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+    """This process's environment without what could change a contender: profiles, endpoints, proxies, Python's switches
+    (without bytecode, which every installation has, each start would compile all that it imports)."""
+    dropped = (
+        "PYTHON",
+        "AWS_",
+        "S3GC_",
+        "PG",
+        "http_proxy",
+        "https_proxy",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "ALL_PROXY",
+    )
     kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
     kept.update(
         AWS_EC2_METADATA_DISABLED="true",

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from s3gc.config import RESERVED_PREFIX
 from s3gc.exceptions import AccessDeniedError, ListingError
-from s3gc.inventory.problems import INVENTORY_SCHEMA, with_problems
+from s3gc.inventory.problems import INVENTORY_SCHEMA
 from s3gc.inventory.ranges import BoundSampler, KeyRange, cut, discover, outermost
 from s3gc.inventory.writer import RangeWriter
 from s3gc.store.bucket import Bucket
@@ -143,7 +143,6 @@ class _Listing:
 
     async def _list(self, number: int, keys: KeyRange) -> _Part:
         writer = RangeWriter(self._work / f"objects-{number:05d}.parquet")
-        size = 0
         try:
             listing = self.bucket.list_pages(keys.prefix, start_after=keys.start_after, end_at=keys.end_at)
             async with aclosing(listing) as pages:
@@ -153,8 +152,7 @@ class _Listing:
                     rows = self._without_ours(page.rows)
                     if not page.is_exact:
                         rows = self._each_once(rows)
-                    await writer.add(with_problems(rows))
-                    size += pc.sum(rows.column("size")).as_py() or 0
+                    await writer.add(rows)
                     self._listed += page.rows.num_rows
                     if self._progress is not None:
                         self._progress(self._listed)
@@ -162,13 +160,13 @@ class _Listing:
         except BaseException:
             writer.discard()
             raise
-        return _Part(writer.path, keys, writer.rows, size)
+        return _Part(writer.path, keys, writer.rows, writer.bytes)
 
     def _without_ours(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         """Drop what is reserved, and remember every vault whose sentinel is seen."""
         keys = rows.column("key")
-        sentinels = pc.filter(keys, pc.ends_with(keys, VAULT_SENTINEL)).to_pylist() if rows.num_rows else []
-        for key in sentinels:
+        ends = pc.ends_with(keys, VAULT_SENTINEL)
+        for key in pc.filter(keys, ends).to_pylist() if ends.true_count else []:
             prefix = key.removesuffix(VAULT_SENTINEL)
             if prefix == "" or prefix.endswith("/"):
                 self.left_out[prefix] = _reason(key)

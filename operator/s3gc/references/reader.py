@@ -144,12 +144,21 @@ async def _read_column(
     snapshot: Snapshot, spec: ColumnSpec, path: Path, report: Callable[[int], None]
 ) -> ReadColumn:
     out = await asyncio.to_thread(ColumnFile, path, texts_of)
+    writing: asyncio.Future[None] | None = None
     try:
         async for batch in snapshot.values(spec):
-            await asyncio.to_thread(out.add, batch)
+            # One batch is written while the next one arrives; never two at once.
+            if writing is not None:
+                await asyncio.shield(writing)
+                report(out.values)
+            writing = asyncio.ensure_future(asyncio.to_thread(out.add, batch))
+        if writing is not None:
+            await asyncio.shield(writing)
             report(out.values)
     except BaseException:
         # Also on cancellation: the caller must never find a file that looks whole.
+        if writing is not None:
+            await asyncio.wait([writing])  # Arrow's writer is not made for two threads
         await asyncio.shield(asyncio.to_thread(out.close, complete=False))
         raise
     await asyncio.to_thread(out.close, complete=True)

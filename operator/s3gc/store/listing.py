@@ -116,12 +116,10 @@ def to_rows(page: Page, count: int) -> pa.RecordBatch:
             classes = pc.if_else(unnamed, "STANDARD", classes)
         columns = [
             _key_column(read.keys[:count]),
-            read.sizes[:count].cast(pa.string()).cast(pa.int64()),
+            read.sizes[:count].view(pa.string()).cast(pa.int64()),
             read.etags[:count].cast(pa.string()),
             _time_column(read.modified[:count].cast(pa.string())),
-            pc.if_else(pc.equal(classes, ""), "STANDARD", classes)
-            if pc.any(pc.equal(classes, "")).as_py()
-            else classes,
+            classes,
         ]
     except (pa.ArrowInvalid, ValueError) as error:
         raise ListingError(f"The listing has a time or a size that cannot be read: {error}.") from error
