@@ -290,11 +290,15 @@ def start_mariadb(home: Home, name: str = "mariadb", settings: Sequence[str] = (
     """A data folder of its own; `root` connects over TCP with a password. `settings`: options of mariadbd."""
     user, port, password = unprivileged("mysql"), free_port(), secrets.token_hex(12)
     folder = home.folder(name, user)
+    # Never the machine's own: a server that starts removes every temporary table that it finds there, and one whose
+    # file is gone before it is opened ends another server with a segmentation fault.
+    temporary = home.folder(f"{name}/tmp", user)
     subprocess.run(
         [
             _server_program("mariadb-install-db", "mysql_install_db"),
             "--no-defaults",
             f"--datadir={folder / 'data'}",
+            f"--tmpdir={temporary}",
             "--auth-root-authentication-method=normal",
             "--skip-test-db",
             "--skip-name-resolve",
@@ -336,6 +340,7 @@ def start_mariadb(home: Home, name: str = "mariadb", settings: Sequence[str] = (
             _server_program("mariadbd", "mysqld"),
             "--no-defaults",
             f"--datadir={folder / 'data'}",
+            f"--tmpdir={temporary}",
             f"--init-file={accounts}",
             "--bind-address=127.0.0.1",
             f"--port={port}",
