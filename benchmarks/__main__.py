@@ -5,6 +5,7 @@
     python -m benchmarks marking --objects 1000000 --runs 3
     python -m benchmarks sweeping --orphans 20000 --size 8192 --runs 1
     python -m benchmarks restoring --objects 20000 --size 8192 --runs 1
+    python -m benchmarks verifying --rows 5000000 --runs 3
     python -m benchmarks large --objects 10000000 --limit-mb 1024
 
 Sizes given here are each benchmark's own. `run` takes them so that all end within about ten minutes on two cores;
@@ -19,9 +20,11 @@ import sys
 import time
 from types import ModuleType
 
-from benchmarks import large, listing, marking, restoring, sweeping
+from benchmarks import large, listing, marking, restoring, sweeping, verifying
 
-BENCHMARKS: dict[str, ModuleType] = {m.NAME: m for m in (listing, marking, sweeping, restoring, large)}
+BENCHMARKS: dict[str, ModuleType] = {
+    m.NAME: m for m in (listing, marking, sweeping, restoring, verifying, large)
+}
 
 #: What `run` runs, and the sizes that fit into ten minutes. `large` is on its own.
 SHORT: dict[str, dict[str, int]] = {
@@ -29,6 +32,7 @@ SHORT: dict[str, dict[str, int]] = {
     "marking": {"objects": 1_000_000, "runs": 3},
     "sweeping": {"orphans": 3_000, "runs": 1},
     "restoring": {"objects": 3_000, "runs": 1},
+    "verifying": {"rows": 5_000_000, "runs": 3},
 }
 
 
