@@ -25,6 +25,9 @@ _ATTEMPTS = 3
 _FAILURES_IN_A_ROW = 20
 #: So many answers that there are no ACLs make a store one that has none.
 _ACL_SAMPLE = 3
+#: So many objects without a count of tags are asked for them: AWS leaves the count out where we may not read tags, and
+#: a store that never sends it must not be taken for one without tags.
+_UNTAGGED_SAMPLE = 3
 
 #: (reason, detail)
 Skip = tuple[str, str]
@@ -53,6 +56,8 @@ class Fetcher:
         self._locked_by_default = locked_by_default
         self._now = now
         self._acl = _AclPolicy(bucket)
+        self._untagged = 0
+        self._counts_tags = True
         self._progress = progress
         self._failures = 0
         self._done = 0
@@ -163,6 +168,14 @@ class Fetcher:
         tags: tuple[tuple[str, str], ...] | None = ()
         if head.headers.get("x-amz-tagging-count", "0") not in ("", "0"):
             tags = await self._bucket.tags(planned.key, version_id=head.version_id)
+        elif self._untagged < _UNTAGGED_SAMPLE or not self._counts_tags:
+            self._untagged += 1
+            try:
+                tags = await self._bucket.tags(planned.key, version_id=head.version_id)
+            except AccessDeniedError:
+                self._untagged -= 1  # this object is kept, and the next one is asked as well
+                raise
+            self._counts_tags = self._counts_tags and not tags
         return BackupEntry(
             operation_id=self._operation_id,
             group=self._group,

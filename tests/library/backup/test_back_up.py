@@ -131,7 +131,8 @@ async def test_all_that_must_come_back_is_recorded(world: World) -> None:
         ContentLanguage="de", Expires=datetime(2030, 1, 1, tzinfo=UTC), Metadata={"Owner": "me", "empty": ""},
         Tagging="team=media&kind=x%20y",
     )  # fmt: skip
-    world.put("untagged", b"y")
+    for number in range(10):
+        world.put(f"untagged-{number}", b"y")
     backup = await world.back_up(await world.begin(), await world.planned())
     entry = backup.entries["a"]
     assert entry.headers["content-type"] == "text/x-test"
@@ -142,7 +143,8 @@ async def test_all_that_must_come_back_is_recorded(world: World) -> None:
     assert entry.headers["x-amz-meta-owner"] == "me"
     assert entry.headers["x-amz-meta-empty"] == ""
     assert dict(entry.tags or ()) == {"team": "media", "kind": "x y"}
-    assert world.bucket.requests["GetObjectTagging"] == 1, "only an object that has tags is asked for them"
+    asked = world.bucket.requests["GetObjectTagging"]
+    assert asked <= 1 + 3, "only an object that has tags is asked for them, and a few to see whether they may be read"
 
 
 async def test_version_ids_are_recorded_in_a_versioned_bucket(versioned: World) -> None:
