@@ -144,7 +144,9 @@ async def test_all_that_must_come_back_is_recorded(world: World) -> None:
     assert entry.headers["x-amz-meta-empty"] == ""
     assert dict(entry.tags or ()) == {"team": "media", "kind": "x y"}
     asked = world.bucket.requests["GetObjectTagging"]
-    assert asked <= 1 + 3, "only an object that has tags is asked for them, and a few to see whether they may be read"
+    assert asked <= 1 + 3, (
+        "only an object that has tags is asked for them, and a few to see whether they may be read"
+    )
 
 
 async def test_version_ids_are_recorded_in_a_versioned_bucket(versioned: World) -> None:
