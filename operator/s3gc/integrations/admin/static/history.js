@@ -49,7 +49,7 @@ function row(operation) {
   const shown = (value) => (value === null ? "–" : count(value));
   return h("tr", {},
     h("th", { scope: "row" }, h("a", { href: `#/operations/${operation.operation_id}` }, moment(operation.started_at), h("span", { class: "hidden" }, `, operation ${operation.operation_id}`)),
-      h("span", { class: "muted small beneath" }, when(operation.started_at)),
+      " ", h("span", { class: "muted small beneath" }, when(operation.started_at)),
       operation.problem ? h("p", { class: "small" }, foreign(operation.problem, { kind: "said", limit: 160 })) : null),
     h("td", { class: "nowrap" }, modeName(operation.mode)),
     h("td", {}, stateBadge(operation)),

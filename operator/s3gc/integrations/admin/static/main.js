@@ -28,7 +28,7 @@ function show() {
     return;
   }
   const arrived = page !== null; // not the first page of this tab: the focus follows the navigation
-  page?.abort();
+  leave();
   page = new AbortController();
   bar.hidden = false;
   const [path, query = ""] = location.hash.split("?");
@@ -71,10 +71,17 @@ function fail(problem, where, retry, signal) {
   (where ?? main).append(problemBox(problem.status === undefined ? { kind: "", status: 0, detail: "" } : problem, { retry: retry ?? show }));
 }
 
-function signIn(problem = null) {
+// What belongs to the page before: its requests, and a question that is still open.
+function leave() {
   page?.abort();
+  for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close();
+}
+
+function signIn(problem = null) {
+  leave();
   page = null;
   live.stop();
+  live.status = null;
   token.clear();
   bar.hidden = true;
   document.title = "Sign in · s3gc";

@@ -189,7 +189,7 @@ const policyCard = (status) =>
     ["Unreferenced for at least", days(status.unreferenced_days)],
     ["Vault", foreign(status.vault)],
     ["Schedule", status.schedule ? [h("code", {}, status.schedule.cron), ` ${status.schedule.time_zone}`] : "none: cycles start on request"],
-    status.schedule && ["Next run", [when(status.schedule.next_run_at), ` (${ago(status.schedule.next_run_at)})`]],
+    status.schedule && ["Next run", [when(status.schedule.next_run_at), " ", h("span", { class: "nowrap" }, `(${ago(status.schedule.next_run_at)})`)]],
     ["Version", `s3gc ${status.version}`],
   ]));
 
