@@ -14,6 +14,8 @@ from tests.testbed.services import Postgres, S3Server
 from s3gc.exceptions import CDCError
 from s3gc.references.cdc.following import Following
 from s3gc.references.cdc.postgres_capture import PostgresCapture
+from s3gc.references.sources.postgres import PostgresSource
+from s3gc.references.types import BarrierResult
 from s3gc.results import Outcome, Progress, VerificationLevel
 
 KEYS = [f"uploads/{number:03d}.bin" for number in range(40)]
@@ -187,3 +189,24 @@ async def test_a_dry_run_opens_nothing_and_a_query_is_read_again_beside_the_stre
     assert result.deleted_count == 8, result
     assert world.present().keys() == {*KEYS[:30], KEYS[38], KEYS[39]}
     assert await left_on_the_server(world) == []
+
+
+async def test_without_the_wait_for_open_writers_one_would_be_lost(
+    followed: tuple[World, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mutant: a check that waits for nobody says that all is well, and the row that commits then names nothing."""
+    world, changes = followed
+    open_ones: list[Late] = []
+
+    async def begin() -> None:
+        open_ones.append(await world.rows.late(KEYS[35]))
+
+    async def at_once(*_: object) -> BarrierResult:
+        return BarrierResult(passed=True, waited_seconds=0.0)
+
+    monkeypatch.setattr(PostgresSource, "barrier", at_once)
+    result = await world.run(world.config(**changes), progress=At(Joining=begin))
+    assert (result.outcome, result.verified) == (Outcome.SUCCEEDED, True)
+    await open_ones[0].commit()
+    assert KEYS[35] not in world.present()
+    assert KEYS[35] in await world.referenced()
