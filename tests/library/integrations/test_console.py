@@ -91,7 +91,7 @@ def test_the_token_is_asked_for_kept_in_the_tab_and_forgotten_at_the_end(
         assert page.evaluate("sessionStorage.length") == 0
 
 
-def test_each_refusal_is_a_sentence_that_says_what_to_do(browser: Browser, stage: Stage) -> None:
+def test_each_refusal_is_a_sentence_that_says_what_to_do(page: Page, stage: Stage) -> None:
     for status, kind, headers, sentence, way in (
         (401, "unauthenticated", {}, "The server asks for a token.", "S3GC_ADMIN_API_KEY"),
         (403, "forbidden", {}, "The server does not know this token.", "S3GC_ADMIN_API_KEY"),
@@ -109,12 +109,11 @@ def test_each_refusal_is_a_sentence_that_says_what_to_do(browser: Browser, stage
             errors=["one", "two"],
         )
         stage.scene.problem_headers = headers
-        with opened(browser, token=TOKEN) as page:
-            page.goto(stage.url)
-            alert = page.get_by_role("alert").filter(has_text=f"{kind}: said \\u202eby the server").first
-            expect(alert).to_contain_text(sentence)
-            expect(alert).to_contain_text(way)
-            expect(alert.get_by_role("listitem")).to_have_text(["one", "two"])
+        page.goto(stage.url)
+        alert = page.get_by_role("alert").filter(has_text=f"{kind}: said \\u202eby the server").first
+        expect(alert).to_contain_text(sentence)
+        expect(alert).to_contain_text(way)
+        expect(alert.get_by_role("listitem")).to_have_text(["one", "two"])
 
 
 # --- what it shows
@@ -196,6 +195,34 @@ def test_a_broken_connection_is_said_and_mended(page: Page, stage: Stage) -> Non
     stage.scene.mode = "dry_run"
     expect(page.locator("#bar")).to_contain_text("Live")
     expect(page.get_by_role("region", name="Policy")).to_contain_text("Dry run")
+
+
+def test_a_stream_that_is_silent_for_too_long_is_opened_anew(page: Page, stage: Stage) -> None:
+    page.clock.install()
+    page.goto(stage.url)
+    expect(page.locator("#bar")).to_contain_text("Live")
+    stage.scene.problem = m.S3GCProblem(type="urn:s3gc:too-many", title="x", status=429, detail="32 streams")
+    page.clock.fast_forward(46_000)
+    expect(page.locator("#bar")).to_contain_text("Connection lost")
+    page.clock.fast_forward(2_000)
+    expect(page.locator("#bar")).to_contain_text("Too many open consoles")
+    stage.scene.problem = None
+    page.clock.fast_forward(31_000)
+    expect(page.locator("#bar")).to_contain_text("Live")
+
+
+def test_a_token_that_is_no_longer_right_ends_the_session_whatever_is_open(page: Page, stage: Stage) -> None:
+    stage.scene.waiting()
+    page.goto(stage.url)
+    page.get_by_role("button", name="Approve …").click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+    stage.scene.problem = m.S3GCProblem(type="urn:s3gc:forbidden", title="x", status=403, detail="rotated")
+    stage.scene.hang_up += 1
+    expect(page.get_by_label("Admin token")).to_be_focused()
+    expect(page.get_by_role("alert")).to_contain_text("The server does not know this token.")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    expect(page.get_by_role("main")).not_to_contain_text("shop-media")
+    assert page.evaluate("sessionStorage.length") == 0
 
 
 def test_the_history_is_read_page_by_page(page: Page, stage: Stage) -> None:

@@ -4,6 +4,9 @@
 const BASE = new URL("../", import.meta.url);
 const TOKEN = "s3gc-token";
 const TIMEOUT = 60_000;
+// The server says something every 15 seconds; a stream that is silent for longer than three times that is dead,
+// whatever the network pretends (a laptop that slept, a proxy that forgot).
+const SILENCE = 45_000;
 
 // The token lives as long as the tab: session storage, no cookie (so no other site can spend it), no local storage.
 export const token = {
@@ -88,13 +91,18 @@ export async function text(path, options) {
 
 // Server-sent events, read from a stream: EventSource could not send the token in a header. Yields [event, data].
 export async function* events(signal) {
-  const response = await request("GET", "events", { accept: "text/event-stream", signal, timeout: 0 });
-  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  const silent = new AbortController();
+  let timer = setTimeout(() => silent.abort(), SILENCE);
+  let reader = null;
   let rest = "";
   try {
+    const response = await request("GET", "events", { accept: "text/event-stream", signal: AbortSignal.any([signal, silent.signal]), timeout: 0 });
+    reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     for (;;) {
       const { value, done } = await reader.read();
       if (done) return;
+      clearTimeout(timer);
+      timer = setTimeout(() => silent.abort(), SILENCE);
       rest += value;
       const blocks = rest.split(/\r?\n\r?\n/);
       rest = blocks.pop();
@@ -104,7 +112,8 @@ export async function* events(signal) {
       }
     }
   } finally {
-    reader.cancel().catch(() => {});
+    clearTimeout(timer);
+    reader?.cancel().catch(() => {});
   }
 }
 

@@ -44,11 +44,13 @@ export function confirm({ title, content, confirm: label = "", back = "Go back",
 
     // Escape and "Go back" must not hide a request that is under way.
     dialog.addEventListener("cancel", (event) => { if (busy) event.preventDefault(); });
+    dialog.addEventListener("keydown", (event) => { if (busy && event.key === "Escape") event.preventDefault(); });
     dialog.addEventListener("close", () => {
       dialog.remove();
-      // The opener may be gone: what it offered has been done, or the page has changed beneath.
-      const target = opener?.isConnected ? opener : document.getElementById(opener?.id ?? "") ?? document.getElementById("main");
-      target.focus();
+      // The opener may be gone: what it offered has been done, or the page has changed beneath and has a focus of its own.
+      const again = opener?.isConnected ? opener : document.getElementById(opener?.id ?? "");
+      if (again) again.focus();
+      else if (document.activeElement === document.body) document.getElementById("main").focus();
       resolve(result);
     });
     document.body.append(dialog);

@@ -134,7 +134,8 @@ const LIVE = {
 };
 
 function showLive() {
-  const [state, text] = LIVE[live.state];
+  const [state, usual] = LIVE[live.state];
+  const text = live.problem?.status === 429 ? "Too many open consoles, trying again …" : usual;
   replace(document.getElementById("live"), h("span", { class: `pulse ${state}`, "aria-hidden": "true" }), h("span", { class: "live-text" }, text));
   if (live.state === "waiting") announce("The connection to the server is lost; the console tries again.");
   if (live.state === "failed" && page) fail(live.problem, null, null, page.signal);
