@@ -185,6 +185,24 @@ def test_progress_is_live_and_ends_by_itself(page: Page, stage: Stage) -> None:
     expect(page.get_by_role("region", name="The last cycle")).to_contain_text("Succeeded")
 
 
+def test_a_slow_answer_does_not_bring_back_a_cycle_that_has_ended(page: Page, stage: Stage) -> None:
+    stage.scene = scene = idle()
+    page.goto(stage.url)
+    expect(page.locator("#bar")).to_contain_text("Live")
+    scene.is_slow = True
+    page.get_by_role("button", name="Start a cycle").click()
+    with page.expect_request("**/status"):
+        page.get_by_role("dialog").get_by_role("button", name="Start").click()
+    running = page.get_by_role("region", name="Cycle is running")
+    expect(running).to_be_visible()
+    scene.running = None
+    scene.tell("status")
+    expect(running).to_be_hidden()
+    with page.expect_request("**/status"):
+        scene.is_slow = False
+    expect(running).to_be_hidden()
+
+
 def test_a_broken_connection_is_said_and_mended(page: Page, stage: Stage) -> None:
     page.goto(stage.url)
     expect(page.locator("#bar")).to_contain_text("Live")

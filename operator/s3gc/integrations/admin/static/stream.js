@@ -12,6 +12,7 @@ export class Live extends EventTarget {
   counts = {}; // the largest number seen of each kind in the operation that runs now
   state = "off"; // off, connecting, on, waiting, failed
   problem = null;
+  #heard = { statuses: 0, steps: 0 };
   #abort = null;
   #wake = null;
 
@@ -28,11 +29,17 @@ export class Live extends EventTarget {
     this.#set("off");
   }
 
-  // After something was done here: the stream says it too, but a person should not wait for that.
+  // After something was done here: the stream says it too, but a person should not wait for that. An answer may be older
+  // than what the stream has said since it was asked for; it must not bring back a cycle that has ended.
   async refresh() {
-    const status = await get("status");
-    this.#take("status", status);
-    return status;
+    for (;;) {
+      const { statuses, steps } = this.#heard;
+      const status = await get("status");
+      if (this.state === "on" && this.#heard.statuses !== statuses) continue;
+      const fresher = this.state === "on" && this.#heard.steps !== steps ? { running: this.status.running, last_ended: this.status.last_ended } : {};
+      this.#take("status", { ...status, ...fresher });
+      return;
+    }
   }
 
   retryNow() {
@@ -48,6 +55,7 @@ export class Live extends EventTarget {
           wait = FIRST_WAIT;
           if (signal.aborted) return;
           this.#set("on");
+          this.#heard[name === "status" ? "statuses" : "steps"] += 1;
           this.#take(name, data);
         }
         if (!signal.aborted) this.#set("waiting");
