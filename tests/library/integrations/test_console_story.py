@@ -81,9 +81,10 @@ def test_a_plan_is_made_watched_looked_through_approved_swept_and_restored(
         page.get_by_role("dialog").get_by_role("button", name="Start").click()
         pending = page.get_by_role("region", name="A plan waits for approval")
         expect(pending).to_contain_text(f"{len(orphans)} objects")
-        said = " ".join(page.evaluate("window.said"))
-        assert "The cycle has started." in said
-        assert "The cycle has ended: Waits for approval." in said
+        for sentence in ("The cycle has started.", "The cycle has ended: Waits for approval."):
+            served.until(
+                lambda said=sentence: said in page.evaluate("window.said"), f"it is said: {sentence}"
+            )
 
         # its plan is looked through
         page.get_by_role("link", name="Look through the plan").click()
