@@ -36,6 +36,8 @@ MAX_TOKEN_BYTES = 4_096
 #: A character that does not end a token in JSON, HTML, Markdown, lists and plain text.
 _WORD = r"""[^\s"'<>()\[\]{}|,;\\`]"""
 _URL = r"^(?:([A-Za-z][A-Za-z0-9+.-]*):)?//([^/?#]*)/?(.*)$"
+#: Access points and their aliases: whose bucket they serve cannot be seen.
+_UNPLACED = "accesspoint|-s3alias([.]|$)|--o[lp]-s3([.]|$)|[.]mrap$"
 #: The host part of every URL in a text, protocol-relative ones included.
 _HOST = r"""(?:^|[^:/])(?:[hH][tT][tT][pP][sS]?:)?//([^/?#\s"'<>\\]+)"""
 _BLANK = quoted(BLANKS)
@@ -111,6 +113,9 @@ def _paths(rules: ReferenceRules) -> str:
     after_bucket = (
         f"CASE WHEN starts_with(rest, {bucket} || '/') THEN substr(rest, {len(rules.bucket) + 2}) END"
     )
+    # Our bucket further on: local/bucket/key, or behind a proxy on the endpoint's host.
+    inside = quoted(f"/{rules.bucket}/")
+    further = "nullif(substr({0}, strpos({0}, " + inside + f") + {len(rules.bucket) + 2}), '')"
     is_aws = r"regexp_matches(host, '(^|[.])s3[.-].*amazonaws[.]com([.]cn)?$')"
     own_aws = f"starts_with(host, {bucket} || '.s3')"
     named = [*rules.endpoint_hosts]
@@ -130,6 +135,9 @@ def _paths(rules: ReferenceRules) -> str:
                  WHEN {is_aws} OR {endpoints} THEN {after_bucket}
                  ELSE rest END""",
         f"CASE WHEN {undeclared} THEN {after_bucket} END",
+        f"CASE WHEN host = '' AND contains(token, {inside}) THEN {further.format('token')} END",
+        f"CASE WHEN ({endpoints}) AND contains(rest, {inside}) THEN {further.format('rest')} END",
+        f"CASE WHEN regexp_matches(host, {quoted(_UNPLACED)}) THEN rest END",
         *(
             f"CASE WHEN {undeclared} THEN nullif({suffix % depth}, '') END"
             for depth in range(1, MAX_SUFFIXES + 1)
@@ -152,8 +160,10 @@ def _based(rules: Rules, undeclared: str) -> list[str]:
         path = base.path or "/"
         for before, text in (("host <> ''", "rest"), ("host = ''", "ltrim(token, '/')")):
             is_here = before
-            if text == "rest" and base.host:
-                is_here = f"({before} AND (host = {quoted(base.host)} OR ({undeclared})))"
+            if text == "rest":
+                is_here = (
+                    f"(host = {quoted(base.host)} OR ({undeclared}))" if base.host else f"({undeclared})"
+                )
             below = f"ltrim(substr('/' || {text}, {len(path) + 1}), '/')"
             starts = f"starts_with('/' || {text}, {quoted(path)})"
             items += [

@@ -28,6 +28,7 @@ from s3gc.references.encodings import (
     closure,
     has_base64_lines,
     has_slashed_base64,
+    is_encoded,
     is_wrapped,
     starts_like_text,
     uuid_spellings,
@@ -46,7 +47,7 @@ _HARMLESS = (
     "|#0*3[49]|#[xX]0*2[27]|#0*160"
 )
 _ESCAPE = re.compile(
-    r"%[0-9A-Fa-f]{2}|%u|\\[A-Za-z0-9_\x80-\U0010ffff-]|0[xX][0-9A-Fa-f]{4}|[xX]'[0-9A-Fa-f]"
+    r"%[0-9A-Fa-f]{2}|%u|\\[A-Za-z0-9_\x80-\U0010ffff-]|0[xX][0-9A-Fa-f]{4}|[xX](?:'|&(?:amp;)*(?:#0*39|#[xX]0*27|apos);)[0-9A-Fa-f]"
     rf"|&(?:amp;)*(?!(?:{_HARMLESS}|amp);)(?:#|[A-Za-z][A-Za-z0-9]*;"
     r"|(?:[AEIOUYaeiouy](?:acute|grave|circ|uml|tilde|ring)|[NnAOao]tilde|[Cc]cedil|[Oo]slash|AElig|aelig|szlig|eth|ETH"
     r"|thorn|THORN|yuml|ord[fm]|micro|shy|sup[123]|frac[13][24])"
@@ -63,6 +64,9 @@ _ALL_UUIDS = re.compile(rf"(?=({_UUID}))")
 _ROUNDS = 8
 _MAX_VARIANTS = 48
 _MAX_NESTED = 6
+_MAX_UNWRAPPED = 256
+#: Backslashes before quotes that are looked at in one value.
+_MAX_DOUBTS = 5_000
 _MAX_DULL = 20_000
 #: Entries that share an anchor are compared one by one up to so many; beyond, they are filed by a second word.
 _MAX_ENTRIES = 32
@@ -259,36 +263,44 @@ class Anchors:
             return bool(self._always)
         return False
 
+    def named(self, text: str) -> set[str]:
+        """Every unsettled key all of whose words stand in `text` or its decodings: what `text` could name at all.
+
+        For values too large to be read to their end: whatever they hold, it cannot be more than this.
+        """
+        present: set[str] = set()
+        found: set[str] = set()
+        for variant in _unwrapped(text):
+            if variant is None:
+                continue  # the decodings that were made are many enough for anything that somebody stored
+            words = _words_in(variant)
+            present.update(words, self._without_tails(words))
+            if self._odd_pattern is not None:
+                odd = set(self._odd_pattern.findall(unicodedata.normalize("NFD", variant)))
+                found.update(key for name in odd for key in self._odd.get(name, ()))
+            for match in _ALL_UUIDS.finditer(variant) if self._uuids else ():
+                found.update(self._uuids.get(match[1].replace("-", "").lower(), ()))
+        shared = (self._shared[word] for word in self._shared.keys() & present)
+        for index in (self._index, *shared):
+            for word in index.keys() & present:
+                found.update(key for key, part in index[word] if present.issuperset(_required(part)))
+        return {key for key in (*found, *self._always) if key not in self._settled}
+
     def _deeply(self, text: str) -> bool:
         """Look at `text` in all of its decodings."""
         found: set[str] = set()
-        layer = [text]
-        seen = {text}
-        for _ in range(_MAX_NESTED):
-            below: list[str] = []
-            for item in layer:
-                variants, complete = closure(item, rounds=_ROUNDS, limit=_MAX_VARIANTS)
-                if not complete:
-                    return True
-                for variant in variants:
-                    words = _words_in(variant)
-                    found.update(words)
-                    if self._tails:
-                        found.update(self._without_tails(words))
-                    if _FOLDER_END.search(variant) and self._may_be_folder(variant):
-                        return True
-                    if self._has_rare_names and self._otherwise(variant):
-                        return True
-                    below += base64_texts(variant)
-            if self._names_all(found):
+        for variant in _unwrapped(text):
+            if variant is None:
                 return True
-            layer = [item for item in dict.fromkeys(below) if item not in seen]
-            seen.update(layer)
-            if not layer:
-                return False
-            if len(seen) > 256:
+            words = _words_in(variant)
+            found.update(words)
+            if self._tails:
+                found.update(self._without_tails(words))
+            if _FOLDER_END.search(variant) and self._may_be_folder(variant):
                 return True
-        return True
+            if self._has_rare_names and self._otherwise(variant):
+                return True
+        return self._names_all(found)
 
     def _names_all(self, words: Iterable[str]) -> bool:
         """Whether some unsettled key has its anchor and all of its other words among `words`."""
@@ -329,6 +341,7 @@ class Anchors:
             return True
         if not self._folders:
             return False
+        seen: set[str] = set()
         for match in _FOLDER_END.finditer(text):
             start = max(0, match.start() - 512)
             head = text[start : match.start()].rstrip("/\\")
@@ -340,13 +353,26 @@ class Anchors:
             if segment.strip(BLANKS + "\"'") in (".", "..") or (start and len(segment) == len(head)):
                 return True
             lasts = {_last_word(segment)}
-            if "\\" in head:
-                # Backslashes may be slashes, escapes, or simply too many: a\~\ may be a~/, and a\\nb\ may be anb/.
-                below = head.rpartition("/")[2]
-                lasts |= {_last_word(below.replace("\\", "")), _last_word(re.sub(r"\\.", " ", below))}
+            if match[0][0] == "\\" and (below := head.rpartition("/")[2]) not in seen:
+                if len(seen) > _MAX_DOUBTS:
+                    return True
+                seen.add(below)
+                lasts.update(self._before_backslash(below))
             if not self._folders.isdisjoint(lasts | set(self._without_tails(lasts))):
                 return True
         return False
+
+    @staticmethod
+    def _before_backslash(below: str) -> Iterator[str]:
+        """What may be the last word before a backslash that may be a slash, in all readings of `below`.
+
+        It may begin an escape as well, or be one too many, and so may those before it: decoding the whole text would
+        take this one away.
+        """
+        plain = below.replace('\\"', '"')
+        yield _last_word(plain)
+        if is_encoded(plain):
+            yield from (_last_word(reading) for reading in closure(plain, rounds=4, limit=24)[0])
 
     def _has_odd(self, text: str) -> bool:
         pattern = self._odd_pattern
@@ -360,6 +386,28 @@ class Anchors:
         return any(key not in self._settled for key in keys.get(name, ()))
 
 
+def _unwrapped(text: str) -> Iterator[str | None]:
+    """Yield `text` in all of its decodings, base64 in base64 included; None for those that were too many to make."""
+    layer = [text]
+    seen = {text}
+    for _ in range(_MAX_NESTED):
+        below: list[str] = []
+        for item in layer:
+            variants, complete = closure(item, rounds=_ROUNDS, limit=_MAX_VARIANTS)
+            if not complete:
+                yield None
+            for variant in variants:
+                yield variant
+                below += base64_texts(variant)
+        layer = [item for item in dict.fromkeys(below) if item not in seen]
+        seen.update(layer)
+        if not layer:
+            return
+        if len(seen) > _MAX_UNWRAPPED:
+            break
+    yield None
+
+
 def _by_second_word(anchor: str, entries: list[_Entry], counts: Counter[str]) -> dict[str, list[_Entry]]:
     filed: dict[str, list[_Entry]] = {}
     for key, part in entries:
@@ -369,13 +417,15 @@ def _by_second_word(anchor: str, entries: list[_Entry], counts: Counter[str]) ->
     return filed
 
 
-def _last_word(segment: str) -> str:
+def _last_word(path: str) -> str:
     """The last word of a path's last segment; "" when it has none."""
-    words = words_of(segment.rpartition("/")[2] if "/" in segment else segment)
-    if not words or segment.isascii():
+    segment = path.rpartition("/")[2]
+    if segment.isascii():
+        words = _WORD.findall(segment)
         return words[-1] if words else ""
-    text = unicodedata.normalize("NFD", segment.rpartition("/")[2])
-    return max(words, key=lambda word: text.rfind(word) + len(word))
+    apart = unicodedata.normalize("NFD", segment)
+    found = [match for pattern in (_WORD, _LETTERS) for match in pattern.finditer(apart)]
+    return max(found, key=lambda match: match.end())[0] if found else ""
 
 
 def _starts(rules: Sequence[Rules]) -> tuple[str, ...]:

@@ -124,8 +124,7 @@ class Matcher:
         if isinstance(value, str):
             return self._anchors.concern(str(value))
         if isinstance(value, dict | list | tuple | set | frozenset):
-            # One text for all: keys may be composed of several strings of one document.
-            return self._anchors.concern("\n".join(strings_in(value)))
+            return any(self._anchors.concern(text) for text in _texts(value))
         if isinstance(value, bytes | bytearray | memoryview):
             if self._anchors.concern(bytes(value).hex()) or self._anchors.concern(bytes(value).hex().upper()):
                 return True
@@ -139,7 +138,13 @@ class Matcher:
         self.full_rule_calls += 1
         key = partial(self._found_key, plan, value)
         prefix = partial(self._found_prefix, plan, value)
-        Reading(plan.column.format, plan.rules, key, prefix).value(value)
+        reading = Reading(plan.column.format, plan.rules, key, prefix)
+        reading.value(value)
+        if reading.is_cut:
+            # Too large to be read to its end. What it could name at all is kept: it cannot be shown that it does not.
+            for text in _texts(value):
+                for wanted in self._anchors.named(text):
+                    self.referenced[wanted] = Hit(plan.column, _shown(value))
 
     def _feed_key(self, plan: _Plan, value: object) -> None:
         """A column of exact keys: looked up, unless it holds something that is no plain text."""
@@ -207,6 +212,14 @@ class Matcher:
 def _plan(column: ColumnSpec) -> _Plan:
     rules, templates = compiled(column.rules), column.rules.derivatives
     return _Plan(column, rules, templates, (column.format, rules, templates))
+
+
+def _texts(value: object) -> Iterator[str]:
+    """The texts of any value; one for all of a document, since keys may be composed of several of its strings."""
+    if isinstance(value, dict | list | tuple | set | frozenset):
+        yield "\n".join(strings_in(value))
+    else:
+        yield from (text for text, _ in texts_of(value))
 
 
 def _shown(value: object) -> str:

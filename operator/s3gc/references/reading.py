@@ -6,7 +6,8 @@ proxies carry addresses in addresses (`proxies`). What is found goes to a sink, 
 few wanted keys without holding all that a large document could mean.
 
 Work is bounded by the length of the value. When the bound is reached every word is still read as a path or
-address; only if even that is too much does the value count as unparsed.
+address; only if even that is too much does the value count as unparsed. No key is lost by that: where keys are
+asked for (`matcher`), a value that was cut short names all whose words stand in it.
 """
 
 from __future__ import annotations
@@ -53,9 +54,11 @@ __all__ = ["Reading"]
 _MAX_DEPTH: Final = 10
 _ROUNDS: Final = 3
 _MAX_VARIANTS: Final = 32
-#: Characters that may be looked at: so many at least, and so many for each character of the value.
-_FREE_WORK: Final = 4_000_000
-_WORK_A_CHARACTER: Final = 128
+#: Characters that may be looked at: so many at least, and so many for each character of the value. A page of 64 KiB
+#: takes 10 million. Then pieces are read simply for a fourth of that, and at the end the words by themselves.
+_FREE_WORK: Final = 8_000_000
+_WORK_A_CHARACTER: Final = 32
+_SIMPLE_SHARE: Final = 4
 _MAX_EMITTED: Final = 100_000
 
 #: One word or path with nothing to decode, resolve or cut.
@@ -85,7 +88,8 @@ class Reading:
     """Reads one value. `key` and `prefix` are called with what it could mean, perhaps more than once.
 
     Afterwards: `undeclared_hosts`; `other_bucket` and `foreign`, different addresses of each kind; `ignored`;
-    `is_empty`; `is_doubtful`, when bytes were no text or the work was cut short.
+    `is_empty`; `is_cut`, when the work was cut short; `is_doubtful`, when bytes were no text, or not even every word
+    was read.
     """
 
     def __init__(
@@ -101,13 +105,14 @@ class Reading:
         self._seen: dict[str, int] = {}
         self._emitted: set[str] = set()  # paths that are keys already, with every key prefix of the column
         self._ends: tuple[set[str], set[str]] = (set(), set())  # of paths, looked at by `_below_ours`
-        self._work = _FREE_WORK
+        self._work = self._budget = _FREE_WORK
         self.undeclared_hosts: set[str] = set()
         self.other_bucket: set[str] = set()
         self.foreign: set[str] = set()
         self.ignored = False
         self.is_empty = True
         self.is_doubtful = False
+        self.is_cut = False
 
     def value(self, value: object) -> None:
         """Read `value`: text, bytes, a number, a UUID, a PrefixReference, or nested containers of them."""
@@ -136,6 +141,7 @@ class Reading:
             return
         self.is_empty = False
         self._work += len(text) * _WORK_A_CHARACTER
+        self._budget += len(text) * _WORK_A_CHARACTER
         if self.format is ReferenceFormat.KEY:
             bare = text.strip(BLANKS)
             for exact in {
@@ -153,6 +159,7 @@ class Reading:
             self._text(text, 0, whole=whole, cut=self.format is not ReferenceFormat.URL, scan=True)
             if self._work <= 0:
                 self._coarsely(text)
+                self._work = self._budget = _FREE_WORK
 
     # --- what was found
 
@@ -196,7 +203,9 @@ class Reading:
             return
         self._work -= len(text) + 64
         if self._work <= 0:
-            self._simply(stripped)
+            self.is_cut = True
+            if not self._is_spent:
+                self._simply(stripped, whole=whole)
             return
         if _SIMPLE.fullmatch(text) and not _DOTTED_FOLDER.search(text) and text[:2] not in ("0x", "0X"):
             self._simple(text, depth, whole=whole)
@@ -313,14 +322,20 @@ class Reading:
         self._decoded(stripped, depth)
         # A piece is part of a text that was scanned already, in all of its decodings.
         if (cut or scan) and (":" in stripped or "//" in stripped):
-            for url in embedded_urls(stripped):
-                if url != stripped:
-                    self._text(url, depth + 1, whole=False, cut=False)
+            self._each((url for url in embedded_urls(stripped) if url != stripped), depth, cut=False)
         if cut and not opaque:
-            for piece in pieces(text):
-                self._text(piece, depth + 1, whole=False, cut=False)
-            for literal in literal_strings(text):
-                self._text(literal, depth + 1, whole=False, cut=True)
+            self._each(pieces(text), depth, cut=False)
+            self._each(literal_strings(text), depth, cut=True)
+
+    def _each(self, texts: Iterable[str], depth: int, *, cut: bool) -> None:
+        for text in texts:
+            self._text(text, depth + 1, whole=False, cut=cut)
+            if self._is_spent:
+                return
+
+    @property
+    def _is_spent(self) -> bool:
+        return self._work <= -self._budget // _SIMPLE_SHARE
 
     def _document(self, text: str, depth: int, *, whole: bool) -> None:
         strings = json_strings(text)
@@ -522,27 +537,35 @@ class Reading:
 
     # --- too much
 
-    def _simply(self, text: str) -> None:
+    def _simply(self, text: str, *, whole: bool) -> None:
         """Read `text` as an address or a path and nothing more."""
-        if self._work < -_WORK_A_CHARACTER * 64 * 1024 * 1024:
-            self.is_doubtful = True
+        if len(text) > MAX_WHOLE_PATH:
             return
-        place = locate(text, self.rules) if len(text) <= MAX_WHOLE_PATH else None
+        place = locate(text, self.rules)
         if place is None:
-            for path in spellings(text) if len(text) <= MAX_WHOLE_PATH else ():
+            for path in spellings(text):
                 self._emit(path)
+            for path in _folder_forms(text) if whole else ():
+                self._emit_prefix(path)
             return
+        is_undeclared = place.kind is Kind.UNDECLARED
         for rest, key_prefixes in place.rests:
-            self._rest(rest, key_prefixes, whole=False, ends=place.kind is Kind.UNDECLARED)
+            self._rest(rest, key_prefixes, whole=whole and not is_undeclared, ends=is_undeclared)
 
     def _coarsely(self, text: str) -> None:
-        """The bound is reached: every word of the text and of its decodings, simply."""
+        """The bound is reached: every word of the text and of its decodings, simply and once."""
+        done: set[str] = set()
+        left = self._budget // _SIMPLE_SHARE
         for variant in closure(text, rounds=2, limit=6)[0]:
             for word in words(variant):
-                if self.is_doubtful:
+                if word in done:
+                    continue
+                left -= len(word) + 64
+                if left < 0:
+                    self.is_doubtful = True
                     return
-                self._work -= len(word)
-                self._simply(word.strip(BLANKS))
+                done.add(word)
+                self._simply(word.strip(BLANKS), whole=False)
 
 
 def _address_of(place: Located) -> str:

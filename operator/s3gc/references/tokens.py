@@ -54,7 +54,7 @@ _WIDE_SPLITS = tuple(
 _COARSE_SPLITS = tuple(_SPLITS[place] for place in (1, 2, 3, 6, 7, 8))
 _COARSE_FROM = 65_536
 _WORDS = re.compile(r"[\s\x00-\x1f\"'`<>“”„‟‘’‚‛«»‹›,;|()\[\]{}\\^]+")
-_EDGES = " \t\r\n\"'`<>()[]{}.,;:!?*_~-–—|=&#“”„‘’«»‹›…。、，；：！？（）「」『』【】\u200b\u200e\u200f\ufeff"
+_EDGES = " \t\r\n\"'`<>()[]{}.,;:!?*_~-–—|=#“”„‘’«»‹›…。、，；：！？（）「」『』【】\u200b\u200e\u200f\ufeff"
 _ENDS = " \t\r\n\"'`<>)]}.,;:!?*~…。、，；：！？）」』】”’»›\u200b\u200e\u200f\ufeff"
 _BULLET = re.compile(r"\s*(?:[-*+•–]|\d{1,9}[.)])\s+")
 _INNER = re.compile(r"[:=!]+\s*|\s[-–—→]+>?\s")
@@ -72,7 +72,7 @@ _DOUBLED_SINGLE = re.compile(r"'((?:[^']++|'')*+)(?:'|$)", re.DOTALL)
 _PHP = re.compile(r's:(\d{1,5}):\\?"')
 
 _URL = re.compile(
-    r"(?:(?:(?<![A-Za-z0-9+.-])[A-Za-z][A-Za-z0-9+.-]{0,31}|https?|s3[an]?|gs):(?:\\?/){1,3}"
+    r"(?:(?:(?<![A-Za-z0-9+._-])[A-Za-z][A-Za-z0-9+.-]{0,31}|https?|s3[an]?|gs):(?:\\?/){1,3}"
     r"|(?<![:/\w.\\])(?:\\?/){2}(?=[A-Za-z0-9\[])|arn:[a-z0-9-]{1,20}:s3[a-z-]{0,20}:)"
     r"[^\s\"'`<>“”«»]{1,8192}"
 )
