@@ -34,6 +34,7 @@ from s3gc.references.encodings import (
     uuid_spellings,
 )
 from s3gc.references.paths import BLANKS
+from s3gc.references.tokens import words as cut_words
 from s3gc.references.urls import Rules
 
 __all__ = ["Anchors", "words_of"]
@@ -65,6 +66,9 @@ _ROUNDS = 8
 _MAX_VARIANTS = 48
 _MAX_NESTED = 6
 _MAX_UNWRAPPED = 256
+#: Characters that `named` looks at before it gives up and names every key.
+_FREE_WORK, _WORK_A_CHARACTER = 4_000_000, 256
+_FINER = re.compile(r"[/&?=:#]+")
 #: Backslashes before quotes that are looked at in one value.
 _MAX_DOUBTS = 5_000
 _MAX_DULL = 20_000
@@ -126,6 +130,7 @@ class Anchors:
         self._has_rare_names = False
         self._dull: set[str] = set()  # words seen before that are no base64 of text
         self._always: list[str] = []  # keys without anything to look for
+        self._keys = keys
         self._file(keys)
 
     # --- filing
@@ -263,16 +268,19 @@ class Anchors:
             return bool(self._always)
         return False
 
-    def named(self, text: str) -> set[str]:
+    def named(self, text: str, *, folders: bool) -> set[str]:
         """Every unsettled key all of whose words stand in `text` or its decodings: what `text` could name at all.
 
-        For values too large to be read to their end: whatever they hold, it cannot be more than this.
+        With `folders`, also every key that lies in a folder all of whose words stand there. For values too large to
+        be read to their end: whatever they hold, it cannot be more than this.
         """
         present: set[str] = set()
-        found: set[str] = set()
-        for variant in _unwrapped(text):
-            if variant is None:
-                continue  # the decodings that were made are many enough for anything that somebody stored
+        found: set[str] = set(self._always)
+        left = _FREE_WORK + len(text) * _WORK_A_CHARACTER
+        for variant in _thoroughly(text):
+            left -= len(variant) + 64
+            if left < 0 or (folders and self._any_folder):
+                return {key for key in self._keys if key not in self._settled}
             words = _words_in(variant)
             present.update(words, self._without_tails(words))
             if self._odd_pattern is not None:
@@ -284,7 +292,19 @@ class Anchors:
         for index in (self._index, *shared):
             for word in index.keys() & present:
                 found.update(key for key, part in index[word] if present.issuperset(_required(part)))
-        return {key for key in (*found, *self._always) if key not in self._settled}
+        if folders:
+            found.update(self._in_folders(present))
+        return {key for key in found if key not in self._settled}
+
+    def _in_folders(self, present: set[str]) -> Iterator[str]:
+        is_named: dict[str, bool] = {"": False}
+        for key in self._keys:
+            for folder in (folder for part in self._parts(key) for folder in _folders_of(part)):
+                if folder not in is_named:
+                    is_named[folder] = present.issuperset(_required(folder))
+                if is_named[folder]:
+                    yield key
+                    break
 
     def _deeply(self, text: str) -> bool:
         """Look at `text` in all of its decodings."""
@@ -406,6 +426,35 @@ def _unwrapped(text: str) -> Iterator[str | None]:
         if len(seen) > _MAX_UNWRAPPED:
             break
     yield None
+
+
+def _thoroughly(text: str) -> Iterator[str]:
+    """Yield `text` in all of its decodings, piece by piece where the decodings of the whole are too many to make.
+
+    Never more than the rules make: they cut first, and then decode at most as often. May go on for long.
+    """
+    stack, seen = [text], {text}
+    while stack:
+        item = stack.pop()
+        variants, complete = closure(item, rounds=_ROUNDS, limit=_MAX_VARIANTS)
+        below: list[str] = []
+        for variant in variants:
+            yield variant
+            below += base64_texts(variant)
+        if not complete:
+            parts = list(cut_words(item))
+            below += parts if len(parts) > 1 else _FINER.split(item)
+        for part in below:
+            if part and part not in seen:
+                seen.add(part)
+                stack.append(part)
+
+
+def _folders_of(path: str) -> Iterator[str]:
+    place = path.find("/")
+    while place >= 0:
+        yield path[:place]
+        place = path.find("/", place + 1)
 
 
 def _by_second_word(anchor: str, entries: list[_Entry], counts: Counter[str]) -> dict[str, list[_Entry]]:

@@ -143,7 +143,7 @@ class Matcher:
         if reading.is_cut:
             # Too large to be read to its end. What it could name at all is kept: it cannot be shown that it does not.
             for text in _texts(value):
-                for wanted in self._anchors.named(text):
+                for wanted in self._anchors.named(text, folders=reading.misses_folders):
                     self.referenced[wanted] = Hit(plan.column, _shown(value))
 
     def _feed_key(self, plan: _Plan, value: object) -> None:

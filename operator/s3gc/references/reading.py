@@ -59,6 +59,8 @@ _MAX_VARIANTS: Final = 32
 _FREE_WORK: Final = 8_000_000
 _WORK_A_CHARACTER: Final = 32
 _SIMPLE_SHARE: Final = 4
+#: What reading one more decoding of a piece costs beside its length, in characters.
+_VARIANT_WORK: Final = 256
 _MAX_EMITTED: Final = 100_000
 
 #: One word or path with nothing to decode, resolve or cut.
@@ -72,6 +74,8 @@ _IGNORED = re.compile(
 _ABSOLUTE = re.compile(r"[/\\]|~[/\\]|\.\.[/\\]|[A-Za-z0-9_.-]{1,32}:[/\\]")
 _DOMAIN = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,62})\.){1,8}[a-z]{2,24}(?::\d{1,5})?/", re.IGNORECASE)
 _DOTTED_FOLDER = re.compile(r"\.[^/]*/.")
+_SLASH_AT_END = re.compile(r"[/\\](?:[?#][^\r\n]*)?$")
+_SLASH_BEFORE_END = re.compile(r"[/\\](?:[\s\"'\\,{}\]?#&\x00-\x1f\x80-\U0010ffff]|$)")
 _QUOTED = re.compile(r"[\"']([^\"']{1,1024})[\"']")
 _SPACED = re.compile(r"[\s\"<>]")
 _COMPOUND = re.compile(r"[<>\"\r\n]")
@@ -88,8 +92,8 @@ class Reading:
     """Reads one value. `key` and `prefix` are called with what it could mean, perhaps more than once.
 
     Afterwards: `undeclared_hosts`; `other_bucket` and `foreign`, different addresses of each kind; `ignored`;
-    `is_empty`; `is_cut`, when the work was cut short; `is_doubtful`, when bytes were no text, or not even every word
-    was read.
+    `is_empty`; `is_cut`, when the work was cut short; `misses_folders`, when so cut that a folder in it may not have
+    been read; `is_doubtful`, when bytes were no text, or not even every word was read.
     """
 
     def __init__(
@@ -113,6 +117,7 @@ class Reading:
         self.is_empty = True
         self.is_doubtful = False
         self.is_cut = False
+        self.misses_folders = False
 
     def value(self, value: object) -> None:
         """Read `value`: text, bytes, a number, a UUID, a PrefixReference, or nested containers of them."""
@@ -204,6 +209,7 @@ class Reading:
         self._work -= len(text) + 64
         if self._work <= 0:
             self.is_cut = True
+            self.misses_folders = self.misses_folders or (whole and _could_be_folder(stripped))
             if not self._is_spent:
                 self._simply(stripped, whole=whole)
             return
@@ -232,6 +238,7 @@ class Reading:
             percent=not (spaced and cut),
             mail=whole or cut or scan,
         )
+        self._work -= (len(variants) - 1) * (len(text) + _VARIANT_WORK)
         places = [locate(variant.strip(BLANKS), self.rules) for variant in variants]
         opaque = any(
             place is not None
@@ -587,6 +594,18 @@ def _plain_forms(text: str) -> set[str]:
             found |= {without_dots(form), without_dots(re.sub(r"/{2,}", "/", form))}
     found.discard("")
     return found
+
+
+def _could_be_folder(text: str) -> bool:
+    """Whether a whole value or string could be a folder, or a document that names one; true when in doubt."""
+    for variant in closure(text, rounds=2, limit=8)[0]:
+        bare = variant.strip(BLANKS)
+        if bare[:1] in ("{", "[", '"') or bare[:2] in ("a:", "O:", "s:", "i:"):
+            if _SLASH_BEFORE_END.search(bare):
+                return True
+        elif _SLASH_AT_END.search(bare):
+            return True
+    return False
 
 
 def _folder_forms(text: str) -> set[str]:

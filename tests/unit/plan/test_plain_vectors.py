@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from itertools import groupby
 
 import pytest
+from tests.unit.references.vectors import Vector, load
 
 from s3gc.config import ReferenceFormat
 from s3gc.plan.duck import Session, open_session
 from s3gc.references.extract import extract
-from tests.unit.references.vectors import Vector, load
 
 from .test_plain import compared
 
