@@ -31,6 +31,7 @@ __all__ = [
     "is_wrapped",
     "normal_forms",
     "percent_readings",
+    "record_strings",
     "starts_like_text",
     "texts_of",
     "uuid_spellings",
@@ -453,7 +454,9 @@ def _texts_of_bytes(data: bytes) -> Iterator[tuple[str, bool]]:
         text = data.decode("utf-8")
         controls = sum(map(len, _CONTROLS.findall(text)))
         yield text, controls * 10 <= len(text)
-        if not controls:
+        strings = record_strings(data)
+        yield from ((part.decode("utf-8", "ignore"), False) for part in strings)
+        if not controls and not strings:
             return
     except UnicodeDecodeError:
         latin = data.decode("latin-1")
@@ -469,6 +472,30 @@ def _texts_of_bytes(data: bytes) -> Iterator[tuple[str, bool]]:
             if "\ufffd" not in wide and not _CONTROLS.search(wide):
                 yield wide, True
     yield from ((text, False) for text in _strings_in(data))
+
+
+def record_strings(data: bytes) -> list[bytes]:
+    """Return the strings of bytes that are a record of Protocol Buffers from end to end; nothing when they are none.
+
+    Where every length is from 32 to 126 all of it looks like text, each string glued to its length and the next tag.
+    """
+    place, found = 0, []
+    while place < len(data):
+        kind = data[place] & 7
+        if kind == 0:  # a number: bytes with the highest bit set go on
+            place += 1
+            while place < len(data) and data[place] & 0x80:
+                place += 1
+            place += 1
+        elif kind == 2 and place + 1 < len(data):
+            start = place + 2
+            place = start + data[place + 1]
+            found.append(data[start:place])
+        elif kind in (1, 5):
+            place += 9 if kind == 1 else 5
+        else:
+            return []
+    return found if place == len(data) else []
 
 
 def _strings_in(data: bytes) -> Iterator[str]:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from s3gc.exceptions import SourceError
 from s3gc.references.columnfile import READ_SCHEMA, ColumnFile
+from s3gc.references.encodings import record_strings
 from s3gc.references.encodings import texts_of as spelled_texts
 from s3gc.references.types import ColumnSpec, Snapshot, Source, SourcePreflight
 
@@ -84,7 +85,7 @@ def texts_of(value: object) -> tuple[str, ...]:
 def _texts_of_bytes(data: bytes) -> tuple[str, ...]:
     try:
         text = data.decode("utf-8")
-        if not _CONTROLS.search(text) and len(data) != 16:
+        if not _CONTROLS.search(text) and len(data) != 16 and not record_strings(data):
             return (text,)
     except UnicodeDecodeError:
         text = data.decode("utf-8", "replace")
