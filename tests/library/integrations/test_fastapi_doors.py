@@ -186,7 +186,7 @@ def test_a_prefix_that_is_none_is_refused(prefix: str) -> None:
 
 
 async def test_an_application_of_the_old_style_keeps_its_start_and_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     """`on_event`, two policies under two prefixes, a lifespan that begins twice, and the signals as they were."""
     from fastapi import FastAPI
@@ -204,6 +204,9 @@ async def test_an_application_of_the_old_style_keeps_its_start_and_end(
         setup_s3gc_plugin(app, config, prefix=f"/gc/{name}")
     app.router.add_event_handler("startup", lambda: said.append("started"))
     app.router.add_event_handler("shutdown", lambda: said.append("ended"))
+    # A shell that runs the tests in the background has it ignored; it is theirs again afterwards.
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, inherited))
     before = signal.getsignal(signal.SIGINT)
     for _ in range(2):
         async with app.router.lifespan_context(app):

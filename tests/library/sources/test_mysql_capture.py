@@ -133,6 +133,20 @@ async def test_a_commit_that_waits_for_a_replica_is_in_the_stream_if_it_is_not_i
             await writer
 
 
+async def test_a_log_with_an_event_that_the_server_itself_finds_too_large_is_followed(url: str) -> None:
+    """An UPDATE of a large value is twice the value: more than max_allowed_packet, and BINLOG_GTID_POS knows nothing."""
+    await my(url, TABLE, "ALTER TABLE f MODIFY note longtext")
+    await my(
+        url, "INSERT INTO f (note) VALUES (REPEAT('x', 9000000))", "UPDATE f SET note = CONCAT(note, 'y')"
+    )
+    ((file, offset, *_),) = await my(url, "SHOW MASTER STATUS")
+    assert await my(url, f"SELECT BINLOG_GTID_POS('{file}', {offset})") == ((None,),)
+    async with captured(url) as capture:
+        await my(url, "INSERT INTO f (k) VALUES ('seen')")
+        assert await drain(capture) == ["seen"]
+    await my(url, "FLUSH BINARY LOGS")
+
+
 async def test_scan_and_stream_together_miss_nothing_of_busy_writers(url: str) -> None:
     """Four writers; whatever is committed when a drain begins was in the scan or came by."""
     await my(url, TABLE)

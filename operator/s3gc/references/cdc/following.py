@@ -89,7 +89,8 @@ class Following:
         """Which of `keys` was written to a followed column since `begin`: key -> the first hit."""
         if not keys or not self._spool.exists():
             return {}
-        return await asyncio.to_thread(self._match, keys)
+        async with self._turn:  # a drain between questions may be writing the last line
+            return await asyncio.to_thread(self._match, keys)
 
     def _match(self, keys: Sequence[str]) -> dict[str, Hit]:
         matcher = Matcher(keys, list(self._columns.values()))

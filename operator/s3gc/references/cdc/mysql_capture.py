@@ -28,6 +28,7 @@ from s3gc.exceptions import CDCError, S3GCError
 from s3gc.references.cdc.mysql_position import (
     Position,
     behind,
+    gtids_at,
     snapshot_position,
     written_gtids,
     written_position,
@@ -51,6 +52,8 @@ __all__ = ["MySQLCapture"]
 _SILENT_SECONDS = 600
 #: Connections that one drain may open: the library asks again by itself when a dump is cut off.
 _CONNECTIONS = 200
+#: Snapshots that `open` may take where each is judged by whether anything was written around it.
+_SNAPSHOTS = 50
 
 
 class MySQLCapture:
@@ -132,10 +135,7 @@ class MySQLCapture:
                 if not session.is_mariadb:
                     _, self._gtid_set = await snapshot_position(session)
                 else:
-                    await session.rows("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-                    await session.rows("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
-                    reader.position, _ = await snapshot_position(session)
-                    reader.gtids = await written_gtids(session, reader.position)
+                    reader.position, reader.gtids = await self._snapshot_of_mariadb(session)
             # Once more, behind that place: DDL before it is seen here, DDL behind it in the stream.
             async with self._direct.session() as session:
                 tables, left = await watched_tables(session, self._plan)
@@ -144,6 +144,25 @@ class MySQLCapture:
         if reader.position is not None:
             await self._look(reader)
         self._reader = reader
+
+    async def _snapshot_of_mariadb(self, session: Session) -> tuple[Position, dict[int, tuple[int, int]]]:
+        """A snapshot's place, and the last GTIDs before it."""
+        await session.rows("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        for _ in range(_SNAPSHOTS):
+            before = await written_gtids(session)
+            await session.rows("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+            position, _set = await snapshot_position(session)
+            assert position is not None  # noqa: S101 - MariaDB tells it, or `snapshot_position` raises
+            if (exact := await gtids_at(session, position)) is not None:
+                return position, exact
+            # They only grow: where nothing was written around the snapshot, they were the same within it.
+            if before == await written_gtids(session):
+                return position, before
+            await session.rows("ROLLBACK")
+        raise self._error(
+            f"the server cannot tell the GTIDs at {position}: an event in that file of its log is larger than "
+            "max_allowed_packet; FLUSH BINARY LOGS begins a new one"
+        )
 
     async def drain(self) -> AsyncIterator[list[Change]]:
         """Yield (index of the column, value) of every change up to now, in batches; see the module for what it proves.

@@ -18,7 +18,15 @@ from s3gc.exceptions import CDCError
 from s3gc.references.sources.mysql_catalog import literal
 from s3gc.references.sources.mysql_session import Session
 
-__all__ = ["Position", "behind", "gtids", "snapshot_position", "written_gtids", "written_position"]
+__all__ = [
+    "Position",
+    "behind",
+    "gtids",
+    "gtids_at",
+    "snapshot_position",
+    "written_gtids",
+    "written_position",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +94,17 @@ async def written_position(session: Session) -> Position | None:
     return None
 
 
-async def written_gtids(session: Session, at: Position | None = None) -> dict[int, tuple[int, int]]:
-    """Return MariaDB's last GTID of each domain in the log: domain -> (server, number); now, or `at` a position."""
-    if at is None:
-        ((text,),) = await session.rows("SELECT @@global.gtid_binlog_pos")
-    else:
-        ((text,),) = await session.rows(f"SELECT BINLOG_GTID_POS({literal(at.file)}, {at.offset})")
-        if text is None:
-            raise CDCError(f"the server does not know position {at} of its binary log")
+async def written_gtids(session: Session) -> dict[int, tuple[int, int]]:
+    """Return MariaDB's last GTID of each domain in the log, now: domain -> (server, number)."""
+    ((text,),) = await session.rows("SELECT @@global.gtid_binlog_pos")
     return gtids(str(text))
+
+
+async def gtids_at(session: Session, at: Position) -> dict[int, tuple[int, int]] | None:
+    """The same at a position; None where the server cannot tell: it reads that file from its beginning, and gives up at
+    an event that is larger than max_allowed_packet, such as an UPDATE of a large value."""
+    ((text,),) = await session.rows(f"SELECT BINLOG_GTID_POS({literal(at.file)}, {at.offset})")
+    return None if text is None else gtids(str(text))
 
 
 def gtids(text: str) -> dict[int, tuple[int, int]]:

@@ -13,8 +13,8 @@ from collections.abc import AsyncIterator, Sequence
 
 import asyncpg
 
-from s3gc.config import SourceConfig
-from s3gc.exceptions import SourceError
+from s3gc.config import CDCBackend, SourceConfig
+from s3gc.exceptions import ConfigurationError, SourceError
 from s3gc.references.cdc.types import Capture
 from s3gc.references.sources.ignored import IgnoredColumns
 from s3gc.references.sources.planning import Problems, bounded, byte_spellings, key_spellings, query_obstacle
@@ -227,10 +227,17 @@ class PostgresSource:
         """See `Source.capture`. The slot is made at `cdc.url`, where that is given: the server's own address."""
         from s3gc.references.cdc.postgres_capture import PostgresCapture  # heavy, and few cycles need it
 
-        url = self._config.cdc.url if self._config.cdc is not None else None
+        cdc = self._config.cdc
+        url = cdc.url if cdc is not None else None
         address = parse_url(
             url.get_secret_value() if url is not None else self._config.connection_url, self.name
         )
+        is_ours = address.scheme.partition("+")[0] in ("postgresql", "postgres")
+        if (cdc is not None and cdc.backend is not CDCBackend.POSTGRES) or not is_ours:
+            raise ConfigurationError(
+                f"source {self.name!r} ({self.location}): this is PostgreSQL, so cdc.backend is postgres, and cdc.url "
+                "begins with postgresql://"
+            )
         capture = PostgresCapture(
             self.name, self._database, Postgres(address, self.name), await self._ready()
         )
