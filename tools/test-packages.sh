@@ -21,6 +21,7 @@ have_mariadb() {
 [ -n "${S3GC_TEST_POSTGRES_DSN:-}" ] || command -v pgbouncer >/dev/null || missing+=(pgbouncer)
 command -v zstd >/dev/null || missing+=(zstd)
 command -v chromium >/dev/null || command -v chromium-browser >/dev/null || missing+=(chromium)
+command -v faketime >/dev/null || missing+=(faketime)
 
 # A node of the test bed's Kubernetes: program or file, and its package. It runs as root only, so nobody else needs it.
 if [ "$(id -u)" -eq 0 ] && ! { [ -n "${KUBECONFIG:-}" ] && [ -n "${S3GC_TEST_IMAGE:-}" ]; }; then
@@ -44,7 +45,7 @@ if [ "$(id -u)" -ne 0 ]; then
     fi
 fi
 command -v apt-get >/dev/null || {
-    echo "The tests need PostgreSQL with contrib, MariaDB's server, zstd and Chromium; this machine has no apt-get to install" >&2
+    echo "The tests need PostgreSQL with contrib, MariaDB's server, zstd, Chromium and faketime; this machine has no apt-get to install" >&2
     echo "${missing[*]} with. Install them, or name servers of your own (docs/development.md)." >&2
     exit 1
 }

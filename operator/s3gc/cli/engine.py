@@ -10,7 +10,14 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from s3gc.exceptions import ConfigurationError, RefusedError, S3GCError, VaultError
+from s3gc.exceptions import (
+    ConfigurationError,
+    RefusedError,
+    S3GCError,
+    SourceError,
+    StoreError,
+    VaultError,
+)
 
 if TYPE_CHECKING:
     from s3gc.cli.termination import LastWords
@@ -66,6 +73,13 @@ async def run_cycle(
             with reporting(quiet=quiet) as show:
                 async with asyncio.timeout(config.deadline_seconds) as deadline:
                     result = await run_gc_cycle(config, state, operation_id=operation_id, progress=note)
+        except (StoreError, SourceError, VaultError) as error:
+            if not await _deleted_nothing(state, running):
+                raise
+            # Whoever is called at night wants to know that first.
+            raise type(error)(
+                f"{error.message.rstrip('.')}. This run deleted nothing", details=error.details
+            ) from error
         except TimeoutError:
             if not deadline.expired():
                 raise
@@ -102,6 +116,16 @@ async def approve_plan(state: GCState, digest: str) -> str:
         f"no operation of policy {scope.name} has a plan with the digest {digest}; `s3gc operations` lists them",
         details={"guard": "approval", "plan_digest": digest},
     )
+
+
+async def _deleted_nothing(state: GCState, operation_id: str) -> bool:
+    """Whether the vault says so; False in any doubt."""
+    if not operation_id:
+        return False
+    try:
+        return (await state["vault"].operation(operation_id).record()).journal == "none"
+    except (S3GCError, OSError):
+        return False
 
 
 async def _result_of(state: GCState, operation_id: str, began: datetime) -> GCResult | None:

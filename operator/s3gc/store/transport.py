@@ -12,6 +12,7 @@ Three habits of HTTP libraries are switched off here because they destroy data o
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -270,7 +271,7 @@ class Transport:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             if request.body is not None and request.body.failure is not None:
                 raise request.body.failure from None
-            raise _TransientError(self._lost(request, str(error) or type(error).__name__)) from error
+            raise _TransientError(self._lost(request, _plainly(error))) from error
         except ValueError as error:
             # aiohttp refuses header values with control characters: never sent, so never half done.
             raise StoreError(
@@ -337,10 +338,24 @@ class Transport:
         return _TransientError(never, was_refused=True, is_first_contact=True)
 
     def _lost(self, request: Request, reason: str) -> StoreError:
+        again = "" if request.repeat == "never" else ", also when it was asked again"
         return StoreError(
-            f"{request.action} got no whole answer ({reason}): {self.target(request).where()}.",
+            f"{request.action} got no whole answer{again} ({reason}): "
+            f"{self.target(request).where()}. Look at the store and at what is between it and here.",
             details={"bucket": self.bucket, "action": request.action, "key": request.key},
         )
+
+
+def _plainly(error: Exception) -> str:
+    """What broke the connection, without the words of the HTTP library, which calls a short body "400"."""
+    if isinstance(error, aiohttp.ClientPayloadError):
+        counted = re.search(r"received (\d+) of (\d+) bytes", str(error))
+        return (
+            f"it ended after {counted[1]} of {counted[2]} bytes"
+            if counted
+            else "its body ended before its end"
+        )
+    return str(error) or type(error).__name__
 
 
 async def _start_of(response: ClientResponse) -> bytes:

@@ -124,15 +124,22 @@ def shell(tmp_path: Path) -> Shell:
 
 
 @pytest.fixture
+def versioned() -> bool:
+    """Whether the world's bucket keeps versions; a test that needs another answer parametrizes it."""
+    return True
+
+
+@pytest.fixture
 async def world(
     shell: Shell,
+    versioned: bool,
     minio: S3Server,
     postgres: Any,
     make_bucket: Callable[..., str],
     s3_client: Callable[..., Any],
 ) -> World:
-    """60 objects in a versioned bucket, 45 of them referenced by users.avatar_url."""
-    bucket = make_bucket(minio, versioning=True)
+    """60 objects in a bucket, 45 of them referenced by users.avatar_url."""
+    bucket = make_bucket(minio, versioning=versioned)
     dsn = await postgres.fresh_database()
     vault = shell.folder / "vault"
     shell.environment.update(
@@ -145,6 +152,8 @@ async def world(
         S3GC_VAULT_PATH=str(vault),
         S3GC_RETENTION_DAYS="0",
     )
+    if not versioned:  # this store ignores the condition of a DELETE
+        shell.environment["S3GC_DELETION"] = "best_effort"
     keys = [f"avatars/{number:03d}.jpg" for number in range(60)]
     world = World(shell, minio, bucket, dsn, s3_client(minio), vault, set(keys[:45]), set(keys[45:]))
     world.put(keys)

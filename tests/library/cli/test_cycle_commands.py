@@ -243,23 +243,7 @@ def test_a_second_signal_ends_at_once_and_the_next_cycle_recovers(world: World) 
     assert world.keys() == world.referenced
 
 
-# --- errors are one line, with their exit code
-
-
-def test_wrong_credentials_are_a_configuration_error(world: World) -> None:
-    ended = world("run", AWS_SECRET_ACCESS_KEY="wrong-secret-key")
-    assert ended.code == 2
-    assert len(ended.logged) >= 1
-    assert ended.logged[-1]["error"] in ("ConfigurationError", "AccessDeniedError")
-    assert "wrong-secret-key" not in ended.err + ended.out
-
-
-def test_a_database_that_is_away_deletes_nothing(world: World) -> None:
-    ended = world("run", "--mode", "execute", DATABASE_URL="postgresql://app:hunter2@127.0.0.1:1/shop")
-    assert ended.code in (1, 2)
-    assert "127.0.0.1:1" in ended.err
-    assert "hunter2" not in ended.err + ended.out
-    assert world.keys() == world.referenced | world.orphans
+# --- errors are one line, with their exit code; test_bad_input has the many others
 
 
 def test_a_scope_that_is_held_ends_with_5(world: World) -> None:
