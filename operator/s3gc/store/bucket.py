@@ -225,8 +225,13 @@ class Bucket:
         self, key: str, body: Body, headers: Mapping[str, str] | None, create_only: bool, if_match: str | None
     ) -> PutAnswer | None:
         conditions = {"if-none-match": "*"} if create_only else condition(if_match)
+        sent = {**(headers or {}), **conditions}
+        if not any(
+            name.startswith("x-amz-checksum-") for name in sent
+        ):  # AWS takes no more than one of these
+            sent.update(await body.proof())
         request = Request(
-            "PutObject", "s3:PutObject", "PUT", quote_key(key), (), {**(headers or {}), **conditions}, body, key,
+            "PutObject", "s3:PutObject", "PUT", quote_key(key), (), sent, body, key,
             accept=frozenset({200, 412} if conditions else {200}),
         )  # fmt: skip
         answer = await self._transport.call(request)
@@ -246,9 +251,12 @@ class Bucket:
     ) -> str:
         """Upload part `number` (1 to 10,000; 5 MiB at least but the last) and return its ETag.
 
-        Bytes are verified by the store; of an iterator, which is sent once, the MD5 is compared with the ETag.
+        The store verifies the bytes. An iterator is taken in first, on disk above 1 MiB (see `wire.spooled`).
         """
-        return await multipart.upload_part(self._transport, key, upload_id, number, Body(body, size))
+        if isinstance(body, bytes):
+            return await multipart.upload_part(self._transport, key, upload_id, number, Body(body, size))
+        async with spooled(body, size) as taken:
+            return await multipart.upload_part(self._transport, key, upload_id, number, taken)
 
     async def complete_multipart(
         self, key: str, upload_id: str, parts: Sequence[tuple[int, str]], *, create_only: bool = False

@@ -33,7 +33,8 @@ async def create(transport: Transport, key: str, headers: Mapping[str, str] | No
 
 async def upload_part(transport: Transport, key: str, upload_id: str, number: int, body: Body) -> str:
     query = [("partNumber", str(number)), ("uploadId", upload_id)]
-    request = Request("UploadPart", "s3:PutObject", "PUT", quote_key(key), query, None, body, key)
+    proof = await body.proof()
+    request = Request("UploadPart", "s3:PutObject", "PUT", quote_key(key), query, proof, body, key)
     answer = await transport.call(request)
     check_md5(transport, body, answer, key)
     return answer.headers.get("etag", "").strip('"')

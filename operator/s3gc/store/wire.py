@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -41,10 +42,15 @@ class Body:
       is kept for comparison with the ETag.
     """
 
-    __slots__ = ("_sha256", "data", "failure", "file", "md5", "sent", "size", "stream")
+    __slots__ = ("_known_md5", "_sha256", "data", "failure", "file", "md5", "sent", "size", "stream")
 
     def __init__(
-        self, data: bytes | BinaryIO | AsyncIterator[bytes], size: int, *, sha256: str | None = None
+        self,
+        data: bytes | BinaryIO | AsyncIterator[bytes],
+        size: int,
+        *,
+        sha256: str | None = None,
+        md5: bytes | None = None,
     ) -> None:
         self.data = data if isinstance(data, bytes) else None
         self.stream = data if isinstance(data, AsyncIterator) else None
@@ -54,6 +60,7 @@ class Body:
         self.failure: Exception | None = None
         self.md5 = hashlib.md5(usedforsecurity=False)
         self._sha256 = sha256
+        self._known_md5 = md5
 
     @property
     def rewinds(self) -> bool:
@@ -64,13 +71,31 @@ class Body:
         if self._sha256 is None:
             if self.data is None:
                 self._sha256 = UNSIGNED_PAYLOAD
-            elif len(self.data) <= _PIECE:
-                self._sha256 = hashlib.sha256(self.data).hexdigest()
             else:
-                self._sha256 = await asyncio.to_thread(
-                    lambda data: hashlib.sha256(data).hexdigest(), self.data
-                )
-        return self._sha256
+                await self._digest(self.data)
+        return self._sha256 or UNSIGNED_PAYLOAD
+
+    async def proof(self) -> dict[str, str]:
+        """The header by which a store that keeps objects under a lock has the bytes proven; it refuses a PUT without.
+
+        The MD5 where it is known before the first byte leaves: unlike a checksum it leaves nothing behind on the
+        object. Nothing for a body whose bytes are not known yet.
+        """
+        if self.data is not None and self._known_md5 is None:
+            await self._digest(self.data)
+        if self._known_md5 is not None:
+            return {"content-md5": base64.b64encode(self._known_md5).decode()}
+        digest = await self.sha256()
+        if digest == UNSIGNED_PAYLOAD:
+            return {}
+        return {"x-amz-checksum-sha256": base64.b64encode(bytes.fromhex(digest)).decode()}
+
+    async def _digest(self, data: bytes) -> None:
+        def both() -> tuple[str, bytes]:
+            return hashlib.sha256(data).hexdigest(), hashlib.md5(data, usedforsecurity=False).digest()
+
+        sha256, self._known_md5 = both() if len(data) <= _PIECE else await asyncio.to_thread(both)
+        self._sha256 = self._sha256 or sha256
 
     def payload(self) -> bytes | AsyncIterator[bytes]:
         if self.stream is not None:
@@ -127,12 +152,13 @@ async def spooled(stream: AsyncIterator[bytes], size: int) -> AsyncIterator[Body
     Why not straight on: where a store does not compare what arrived with Content-Length (measured with versitygw), a
     connection that breaks leaves a short object under the key, and a create-only repeat then finds "something there".
     """
-    digest = hashlib.sha256()
+    digest, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
     file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115  (closed below)
     try:
         try:
             async for chunk in _exactly(stream, size):
                 digest.update(chunk)
+                md5.update(chunk)
                 if file.tell() + len(chunk) > _IN_MEMORY:
                     await asyncio.to_thread(file.write, chunk)
                 else:
@@ -142,7 +168,8 @@ async def spooled(stream: AsyncIterator[bytes], size: int) -> AsyncIterator[Body
                 f"{size} bytes could not be kept in {tempfile.gettempdir()!r} on their way to the store: "
                 f"{error.strerror or error}. Free space there or set TMPDIR."
             ) from error
-        yield Body(file, size, sha256=digest.hexdigest())  # type: ignore[arg-type]  # a SpooledTemporaryFile reads and seeks
+        # mypy: a SpooledTemporaryFile reads and seeks as a BinaryIO does.
+        yield Body(file, size, sha256=digest.hexdigest(), md5=md5.digest())  # type: ignore[arg-type]
     finally:
         file.close()
 

@@ -9,16 +9,23 @@ import resource
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
-__all__ = ["SmallDisk", "cutting_proxy", "small_disk"]
+__all__ = ["SmallDisk", "proxy", "small_disk"]
 
 
 @contextlib.contextmanager
-def cutting_proxy(endpoint: str, cut: Callable[[str, str], bool]) -> Iterator[str]:
-    """A proxy in front of a store; an answer to a request for which ``cut(method, path)`` ends in the middle.
+def proxy(
+    endpoint: str,
+    *,
+    cut: Callable[[str, str], bool] = lambda method, path: False,
+    refuse: Callable[[str, str, Message], bytes] = lambda method, path, headers: b"",
+) -> Iterator[str]:
+    """A proxy in front of a store. An answer to a request for which ``cut(method, path)`` ends in the middle; one for
+    which ``refuse(method, path, headers)`` gives a body is answered 400 with it.
 
     The request goes on exactly as it came, Host included, so its signature stays valid.
     """
@@ -29,6 +36,13 @@ def cutting_proxy(endpoint: str, cut: Callable[[str, str], bool]) -> Iterator[st
 
         def _forward(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            refusal = refuse(self.command, self.path, self.headers)
+            if refusal:
+                self.send_response_only(400)
+                self.send_header("Content-Length", str(len(refusal)))
+                self.end_headers()
+                self.wfile.write(refusal)
+                return
             connection = http.client.HTTPConnection(upstream.hostname or "", upstream.port, timeout=60)
             try:
                 connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
@@ -59,7 +73,7 @@ def cutting_proxy(endpoint: str, cut: Callable[[str, str], bool]) -> Iterator[st
             """Say nothing: what the client makes of it is under test."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
-    thread = threading.Thread(target=server.serve_forever, name="cutting proxy")
+    thread = threading.Thread(target=server.serve_forever, name="proxy")
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"

@@ -21,7 +21,7 @@ import asyncpg
 import pytest
 import yaml
 from tests.library.cli.conftest import Ended, World
-from tests.library.cli.faults import cutting_proxy, small_disk
+from tests.library.cli.faults import proxy, small_disk
 from tests.testbed.services import S3Server, let_time_pass
 
 
@@ -110,7 +110,7 @@ def test_a_listing_that_is_interrupted_is_an_error_and_nothing_is_planned(world:
     def cut(method: str, path: str) -> bool:
         return method == "GET" and "list-type=2" in path and "s3gc" not in path
 
-    with cutting_proxy(world.server.endpoint, cut) as endpoint:
+    with proxy(world.server.endpoint, cut=cut) as endpoint:
         ended = world("run", "--mode", mode, AWS_ENDPOINT_URL_S3=endpoint)
     says(ended, 1, world.bucket, "also when it was asked again", "it ended after", "This run deleted nothing")
     assert world.keys() == everything(world)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import random
 from datetime import UTC, datetime, timedelta
+from email.message import Message
 from typing import Any
 
 import pytest
+from tests.library.cli.faults import proxy
 from tests.library.cycle.world import World
 from tests.library.sweep.conftest import NewWorld
 from tests.library.sweep.support import audit, kinds
-from tests.testbed.services import S3Server
+from tests.testbed.services import S3Server, make_bucket
 
+from s3gc import initialize_gc_state, shutdown_gc_state
+from s3gc.backup.restore import restore_operation
 from s3gc.results import Outcome
 
 FREE, HELD, RETAINED, OVER = "free.bin", "held.bin", "retained.bin", "over.bin"
@@ -101,3 +107,60 @@ async def test_a_lock_that_comes_between_the_plan_and_the_deletion_is_seen(
     assert (result.deleted_count, result.skipped) == (1, {"locked": 1})
     assert set(world.present()) == {"a.bin", "referenced.bin"}
     world.client.put_object_legal_hold(Bucket=world.bucket, Key="a.bin", LegalHold={"Status": "OFF"})
+
+
+def _needs_proof(method: str, path: str, headers: Message) -> bytes:
+    """As AWS answers in a bucket that locks new objects; the stores of these tests take anything."""
+    is_upload = (method == "PUT" and "?" not in path) or "partNumber=" in path
+    if not is_upload or any(name.lower().startswith(("content-md5", "x-amz-checksum-")) for name in headers):
+        return b""
+    return (
+        b"<Error><Code>InvalidRequest</Code><Message>Content-MD5 OR x-amz-checksum- HTTP header is required for "
+        b"Put Object requests with Object Lock parameters</Message></Error>"
+    )
+
+
+def _lock_by_default(world: World, bucket: str) -> str:
+    world.client.put_object_lock_configuration(
+        Bucket=bucket,
+        ObjectLockConfiguration={
+            "ObjectLockEnabled": "Enabled",
+            "Rule": {"DefaultRetention": {"Mode": "GOVERNANCE", "Days": 1}},
+        },
+    )
+    return bucket
+
+
+async def test_where_a_lock_wants_proof_of_what_is_stored_claims_vault_and_restores_give_it(
+    s3: S3Server, new_world: NewWorld
+) -> None:
+    world = await new_world(s3, lock=True)
+    large = random.Random(4).randbytes(9 * 1024 * 1024)  # in parts, as it was
+    await world.upload({"small.txt": b"small", "referenced.bin": b"r"})
+    await asyncio.to_thread(world.client.upload_fileobj, io.BytesIO(large), world.bucket, "large.bin")
+    await world.age()
+    await world.reference(["referenced.bin"])
+    vault, elsewhere = (_lock_by_default(world, make_bucket(s3, lock=True)) for _ in range(2))
+    with proxy(s3.endpoint, refuse=_needs_proof) as endpoint:
+        config = world.config(
+            endpoint_url=endpoint,
+            vault_path=f"s3://{vault}/some/vault",
+            vault_endpoint_url=endpoint,
+            canary_objects=1,
+        )
+        result = await world.run(config)
+        assert result.outcome is Outcome.SUCCEEDED, result.errors
+        assert set(world.present()) == {"referenced.bin"}
+        state = await initialize_gc_state(config)
+        try:
+            restored = await restore_operation(
+                config, state, None, result.operation_id, dry_run=False, target_bucket=elsewhere
+            )
+        finally:
+            await shutdown_gc_state(state)
+    assert (restored.restored_count, restored.failed_keys) == (2, {})
+
+    def stored(key: str) -> bytes:
+        return bytes(world.client.get_object(Bucket=elsewhere, Key=key)["Body"].read())
+
+    assert (stored("small.txt"), stored("large.bin")) == (b"small", large)
