@@ -558,7 +558,9 @@ def test_a_scheduled_cycle_starts_at_its_minute(hands: Hands, every_minute: tupl
     assert job["metadata"]["name"] == f"{gc.name}-{int(promised.timestamp()) // 60}"
     assert job["metadata"]["annotations"]["s3gc.dev/trigger"] == "Schedule"
     made_at = datetime.fromisoformat(job["metadata"]["creationTimestamp"])
-    assert promised <= made_at <= promised + timedelta(seconds=20)
+    assert promised <= made_at <= promised + timedelta(seconds=45)
     assert others == [], "a Job that waits for its pod counts as one that runs"
-    assert datetime.fromisoformat(hands.status(gc.name)["lastScheduleTime"]) == promised
+    # The Job comes first and the status after it, so that a kill in between only has the Job adopted.
+    noted = eventually("its time in the status", lambda: hands.status(gc.name).get("lastScheduleTime"), 60)
+    assert datetime.fromisoformat(noted) == promised
     hands.delete("bucketgcs", gc.name)
