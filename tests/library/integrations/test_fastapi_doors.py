@@ -137,7 +137,10 @@ def test_health_says_which_part_is_away(
     make_shop: Callable[..., Shop], serve: Callable[..., Served], tmp_path: Path
 ) -> None:
     shop = make_shop()
-    sources = [shop.sources[0], {**shop.sources[1], "url": "mysql://nobody:sesame@127.0.0.1:1/none"}]
+    sources = [
+        {**shop.sources[0], "cdc": {"backend": "postgres"}},
+        {**shop.sources[1], "url": "mysql://nobody:sesame@127.0.0.1:1/none"},
+    ]
     served = serve(shop, shop.policy(tmp_path / "vault", bucket="no-such-bucket-here", sources=sources))
     answer = served.get(f"{BASE}/health")
     assert answer.status == 503
@@ -145,6 +148,7 @@ def test_health_says_which_part_is_away(
     assert found["status"] == "failed"
     assert (found["vault"]["state"], found["bucket"]["state"]) == ("ok", "failed")
     assert [part["state"] for part in found["databases"]] == ["ok", "failed"]
+    assert [(part["name"], part["state"]) for part in found["cdc"]] == [("users", "ok"), ("posts", "off")]
     assert "sesame" not in json.dumps(found)
     failed = served.post(f"{BASE}/run?wait=true")
     assert failed.status in (500, 503)

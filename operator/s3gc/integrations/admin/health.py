@@ -30,9 +30,10 @@ async def look(runtime: Runtime, scheduler: Scheduler) -> GCHealth:
         _part("vault", lambda: _vault(runtime)),
         _part("bucket", lambda: _bucket(runtime)),
         *(_part(source.name, lambda source=source: _database(runtime, source)) for source in sources),  # type: ignore[misc]  # mypy takes the default for an argument
+        *(_change_capture(runtime, source) for source in sources),
     )
-    vault, bucket, databases = asked[0], asked[1], list(asked[2:])
-    change_capture = [_change_capture(source) for source in sources]
+    vault, bucket, databases = asked[0], asked[1], list(asked[2 : 2 + len(sources)])
+    change_capture = list(asked[2 + len(sources) :])
     schedule = _schedule(runtime, scheduler)
     parts = [vault, bucket, schedule, *databases, *change_capture]
     status: Literal["ok", "degraded", "failed"] = "ok"
@@ -98,17 +99,31 @@ async def _database(runtime: Runtime, source: SourceConfig) -> str:
     return f"{source.location}, {columns} column{'s' if columns != 1 else ''} can be read"
 
 
-def _change_capture(source: SourceConfig) -> GCComponent:
-    """Each cycle opens change capture for itself and closes it: between cycles there is nothing that could lag."""
+async def _change_capture(runtime: Runtime, source: SourceConfig) -> GCComponent:
+    """Whether a cycle could capture changes now, asked as a cycle asks it. Nothing is begun: between cycles no slot and
+    no reader is open, so there is nothing that could lag."""
     if source.cdc is None:
-        return GCComponent(
-            name=source.name, state="off", detail="not configured: deletions are verified by query or rescan"
-        )
-    return GCComponent(
-        name=source.name,
-        state="ok",
-        detail=f"{source.cdc.backend}: opened by each cycle and closed with it; no slot is kept, so nothing lags",
-    )
+        detail = "not configured: deletions are verified by query or rescan"
+        return GCComponent(name=source.name, state="off", detail=detail)
+    backend = source.cdc.backend
+
+    async def ask() -> str:
+        bucket = (await runtime.state())["bucket"]
+        rules = reference_rules(runtime.config, bucket.endpoint, derivatives=source.derivatives)
+        opened = await open_source(source, rules)
+        try:
+            await opened.preflight(execute=False)
+            capture = await opened.capture()
+            try:
+                again = len(capture.left_over)
+            finally:
+                await capture.close()
+        finally:
+            await opened.close()
+        more = f"; {again} column{'s are' if again != 1 else ' is'} read again in its place" if again else ""
+        return f"{backend}: each cycle opens it and closes it, nothing lags between them{more}"
+
+    return await _part(source.name, ask)
 
 
 def _schedule(runtime: Runtime, scheduler: Scheduler) -> GCComponent:
