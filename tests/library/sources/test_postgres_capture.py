@@ -510,6 +510,26 @@ async def test_a_pooler_is_recognised_and_the_server_s_own_address_goes_past_it(
 # --- the catalog
 
 
+async def test_a_partition_that_is_attached_before_the_slot_is_there_is_never_read_and_not_followed(
+    url: str,
+) -> None:
+    await pg(
+        url,
+        "CREATE TABLE p (k text, at int) PARTITION BY RANGE (at)",
+        "CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (10)",
+    )
+    async with source_of(url, table="p", columns=["k"]) as source:
+        await source.preflight(execute=True)
+        capture = await source.capture()
+        await pg(url, "CREATE TABLE p2 PARTITION OF p FOR VALUES FROM (10) TO (20)")
+        try:
+            with pytest.raises(CDCError, match="was changed after it was checked"):
+                await capture.open()
+        finally:
+            await capture.close()
+    assert await slots(url) == []
+
+
 @pytest.mark.parametrize(
     "statements",
     [

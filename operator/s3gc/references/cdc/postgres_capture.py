@@ -100,7 +100,6 @@ class PostgresCapture:
         self._slot: _Slot | None = None
         self._is_through = False
         self._stack = contextlib.AsyncExitStack()
-        self.lag_bytes = 0
 
     @property
     def left_over(self) -> Mapping[int, str]:
@@ -115,26 +114,28 @@ class PostgresCapture:
             async with self._server.connection() as connection:
                 if (await load_facts(connection)).in_recovery:
                     wrong.append("the application's address leads to a replica")
-                await self._choose(connection)
+                self._items, self._left_over = await self._choose(connection)
         if wrong:
             raise self._error("; ".join(wrong), errors=wrong)
 
-    async def _choose(self, connection: asyncpg.Connection) -> None:
-        """Fill `_items` with what the log shows, and `_left_over` with the rest."""
-        self._items, self._left_over = {}, {}
+    async def _choose(self, connection: asyncpg.Connection) -> tuple[dict[str, list[Item]], dict[int, str]]:
+        """Return what the log shows, by table, and why it does not show the rest."""
+        items: dict[str, list[Item]] = {}
+        left_over: dict[int, str] = {}
         for item in self._plan.items:
             relation, index = item.relation, item.spec.index
             if relation is None:
-                self._left_over[index] = "a query"
+                left_over[index] = "a query"
                 continue
             below = await tree(connection, [relation.oid])
             leaves = await connection.fetch(_LEAVES, [oid for oid, _, _ in below], timeout=CATALOG_SECONDS)
             if reason := _cannot_follow(item, leaves):
-                self._left_over[index] = reason
+                left_over[index] = reason
                 continue
             for leaf in leaves:
                 if leaf["kind"] == "r":
-                    self._items.setdefault(leaf["name"], []).append(item)
+                    items.setdefault(leaf["name"], []).append(item)
+        return items, left_over
 
     async def open(self) -> None:
         """See `Capture.open`. Waits for the transactions that are writing now, at most OPEN_SECONDS."""
@@ -159,6 +160,11 @@ class PostgresCapture:
                 raise self._error(_of_creation(error)) from error
             self._slot = _Slot(name, connection)
             await self._wait_for_older(connection)
+            # Once more, behind the slot: a partition that was attached since `preflight` would be read, not followed.
+            # What changes from here on is seen by whoever compares the catalog after a drain.
+            async with self._server.connection() as looking:
+                if await self._choose(looking) != (self._items, self._left_over):
+                    raise self._error("a declared table was changed after it was checked")
         async for _ in self.drain():  # proves the way before anything relies on it
             pass
 
@@ -251,7 +257,6 @@ class PostgresCapture:
         )
         if row is None or row["lag"] is None:
             raise self._error("the server dropped the slot (max_slot_wal_keep_size?)")
-        self.lag_bytes = row["lag"]
         if row["lag"] > MAX_LAG_BYTES:
             raise self._error(
                 f"the slot holds back {row['lag'] / 1024**3:.1f} GiB of the server's log, more than "
