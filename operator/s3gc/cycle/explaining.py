@@ -6,6 +6,7 @@ Reads only: a vault that no cycle has made yet stays unmade, and a database sees
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import tempfile
 from datetime import datetime
 from pathlib import Path
@@ -19,7 +20,7 @@ from s3gc.inventory.listing import VAULT_SENTINEL
 from s3gc.inventory.problems import problems
 from s3gc.plan.explain import Explanation, KeyFacts, NamedBy, PastOperation, explain, references_to
 from s3gc.references.rules import reference_rules
-from s3gc.references.sources import open_source
+from s3gc.references.sources import opened_source
 from s3gc.references.types import Source
 from s3gc.store.bucket import Bucket
 from s3gc.vault.catalog import catch_up, find_key, open_catalog
@@ -41,17 +42,14 @@ async def explain_key(config: S3GCConfig, key: str, *, bucket: Bucket, vault: Va
 
 
 async def _references(config: S3GCConfig, bucket: Bucket, key: str) -> list[NamedBy]:
-    opened: list[Source] = []
-    try:
+    async with contextlib.AsyncExitStack() as stack:
+        opened: list[Source] = []
         for declared in config.effective_sources:
             if declared.is_readable:
                 rules = reference_rules(config, bucket.endpoint, derivatives=declared.derivatives)
-                opened.append(await open_source(declared, rules))
+                opened.append(await stack.enter_async_context(opened_source(declared, rules)))
         preflights = [await source.preflight(execute=False) for source in opened]
         return await references_to(key, opened, preflights)
-    finally:
-        for source in opened:
-            await source.close()
 
 
 async def _facts(

@@ -6,7 +6,6 @@ that cannot be used at all has a `problem` in place of the rest, so that one bro
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +13,7 @@ from pydantic import BaseModel, Field
 
 from s3gc.config import GCMode, S3GCConfig, SourceConfig
 from s3gc.exceptions import CDCError, S3GCError
-from s3gc.references.sources import open_source
+from s3gc.references.sources import opened_source
 from s3gc.references.types import ReferenceRules, Source, SourcePreflight
 from s3gc.results import VerificationLevel
 
@@ -67,12 +66,8 @@ async def _of_source(config: S3GCConfig, source_config: SourceConfig) -> SourceS
         name=source_config.name, location=source_config.location, dialect=source_config.dialect
     )
     try:
-        source = await open_source(source_config, ReferenceRules(bucket=config.bucket))
-        try:
+        async with opened_source(source_config, ReferenceRules(bucket=config.bucket)) as source:
             await _ask(config, source_config, source, found)
-        finally:
-            with contextlib.suppress(S3GCError, OSError):
-                await source.close()
     except S3GCError as error:
         found.problem = error.message
     return found

@@ -84,11 +84,6 @@ class Verifier:
             return "every column is declared as an exact key"
         return "; ".join(f"{w.source.name}: {w.reason}" for w in weakest)
 
-    @property
-    def levels(self) -> dict[str, VerificationLevel]:
-        """Each source's own."""
-        return {watched.source.name: watched.level for watched in self._watched}
-
     @classmethod
     async def begin(cls, sources: Sequence[tuple[Source, SourcePreflight]]) -> Verifier:
         """Remember the catalog as it is now; every later `fence` compares with it."""
@@ -140,7 +135,7 @@ class Verifier:
         another (as tools for online migrations do) is read under a snapshot from before, which shows none of the rows
         that were copied since: it reads as shorter than it ever was, without any error.
         """
-        before = [(watched, await watched.source.fingerprint()) for watched in self._watched]
+        before: list[tuple[_Watched, str]] = []  # what is asked otherwise than by the stream, and its catalog
         found: dict[str, str] = {}
         again: list[tuple[_Watched, SourcePreflight]] = []
 
@@ -157,8 +152,10 @@ class Verifier:
                     watched.following, watched.lost = None, error.message
                 else:
                     if rest := watched.following.left_over:
+                        before.append((watched, watched.fingerprint))
                         again.append((watched, replace(watched.preflight, columns=tuple(rest))))
                     continue
+            before.append((watched, await watched.source.fingerprint()))
             if watched.preflight.can_query:
                 found.update(await self._query(watched, left()))
             else:
@@ -169,10 +166,7 @@ class Verifier:
             )
             found.update({key: hit.column.label for key, hit in hits.items()})
         for watched, fingerprint in before:
-            if (
-                watched.level is not VerificationLevel.CDC
-                and await watched.source.fingerprint() != fingerprint
-            ):
+            if await watched.source.fingerprint() != fingerprint:
                 raise SourceError(
                     f"the catalog of source {watched.source.name!r} ({watched.source.location}) changed while it was "
                     "asked which keys it references (a migration?), so its answer cannot be believed"

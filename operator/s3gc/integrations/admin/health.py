@@ -14,7 +14,7 @@ from s3gc.integrations.admin.problems import ProblemError
 from s3gc.integrations.admin.runtime import Runtime
 from s3gc.integrations.admin.scheduler import Scheduler
 from s3gc.references.rules import reference_rules
-from s3gc.references.sources import open_source
+from s3gc.references.sources import opened_source
 from s3gc.vault import layout
 
 __all__ = ["look"]
@@ -90,11 +90,8 @@ async def _database(runtime: Runtime, source: SourceConfig) -> str:
         raise S3GCError(f"source {source.name!r} has {what}: nothing vouches for any object")
     bucket = (await runtime.state())["bucket"]
     rules = reference_rules(runtime.config, bucket.endpoint, derivatives=source.derivatives)
-    opened = await open_source(source, rules)
-    try:
+    async with opened_source(source, rules) as opened:
         preflight = await opened.preflight(execute=False)
-    finally:
-        await opened.close()
     columns = len(preflight.columns)
     return f"{source.location}, {columns} column{'s' if columns != 1 else ''} can be read"
 
@@ -110,16 +107,13 @@ async def _change_capture(runtime: Runtime, source: SourceConfig) -> GCComponent
     async def ask() -> str:
         bucket = (await runtime.state())["bucket"]
         rules = reference_rules(runtime.config, bucket.endpoint, derivatives=source.derivatives)
-        opened = await open_source(source, rules)
-        try:
+        async with opened_source(source, rules) as opened:
             await opened.preflight(execute=False)
             capture = await opened.capture()
             try:
                 again = len(capture.left_over)
             finally:
                 await capture.close()
-        finally:
-            await opened.close()
         more = f"; {again} column{'s are' if again != 1 else ' is'} read again in its place" if again else ""
         return f"{backend}: each cycle opens it and closes it, nothing lags between them{more}"
 

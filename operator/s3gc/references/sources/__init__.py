@@ -6,11 +6,14 @@ driver is imported only when a source of that dialect is opened.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import AsyncIterator
+
 from s3gc.config import SourceConfig
-from s3gc.exceptions import ConfigurationError
+from s3gc.exceptions import ConfigurationError, S3GCError
 from s3gc.references.types import ReferenceRules, Source
 
-__all__ = ["open_source"]
+__all__ = ["open_source", "opened_source"]
 
 
 async def open_source(config: SourceConfig, rules: ReferenceRules) -> Source:
@@ -37,3 +40,14 @@ async def open_source(config: SourceConfig, rules: ReferenceRules) -> Source:
             from s3gc.references.sources.sqlite import SQLiteSource
 
             return SQLiteSource(config, rules)
+
+
+@contextlib.asynccontextmanager
+async def opened_source(config: SourceConfig, rules: ReferenceRules) -> AsyncIterator[Source]:
+    """`open_source` for one question: closed whatever happens, and an error of the closing hides none of the asking."""
+    source = await open_source(config, rules)
+    try:
+        yield source
+    finally:
+        with contextlib.suppress(S3GCError, OSError):
+            await source.close()

@@ -29,7 +29,13 @@ from s3gc.references.sources.mysql_watch import (
     transactions_hidden,
     wait_for_writers,
 )
-from s3gc.references.sources.planning import Problems, bounded, key_spellings, query_obstacle
+from s3gc.references.sources.planning import (
+    Problems,
+    bounded,
+    capture_address,
+    key_spellings,
+    query_obstacle,
+)
 from s3gc.references.sources.templates import empty_prefix_problem
 from s3gc.references.sources.urls import parse_url
 from s3gc.references.types import (
@@ -245,14 +251,7 @@ class MySQLSource:
 
         The log is read at `cdc.url`, where that is given: the primary's own address, past any proxy.
         """
-        cdc = self._config.cdc
-        direct = parse_url(cdc.url.get_secret_value(), self.name) if cdc and cdc.url else self._address
-        is_ours = direct.scheme.partition("+")[0] in ("mysql", "mariadb")
-        if (cdc is not None and cdc.backend is not CDCBackend.MYSQL) or not is_ours:
-            raise ConfigurationError(
-                f"source {self.name!r} ({self.location}): this is MySQL or MariaDB, so cdc.backend is mysql, and "
-                "cdc.url begins with mysql:// or mariadb://"
-            )
+        direct = capture_address(self._config, CDCBackend.MYSQL, ("mysql", "mariadb"), "MySQL or MariaDB")
         plan = await self._ready()
         try:
             from s3gc.references.cdc.mysql_capture import MySQLCapture

@@ -9,14 +9,16 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from s3gc.config import ReferenceFormat, SourceConfig
+from s3gc.config import CDCBackend, ReferenceFormat, SourceConfig
 from s3gc.exceptions import AccessDeniedError, ConfigurationError
+from s3gc.references.sources.urls import Address, parse_url
 from s3gc.references.types import ColumnSpec, ReferenceRules
 
 __all__ = [
     "Problems",
     "bounded",
     "byte_spellings",
+    "capture_address",
     "key_spellings",
     "one_statement",
     "own_sql",
@@ -125,6 +127,21 @@ def byte_spellings(value: str) -> set[bytes]:
 def one_statement(sql: str) -> str:
     """Return the policy's SQL without its final semicolon, ready to stand in parentheses on lines of its own."""
     return sql.strip().rstrip(";").rstrip()
+
+
+def capture_address(
+    config: SourceConfig, backend: CDCBackend, schemes: Sequence[str], product: str
+) -> Address:
+    """Return where changes are captured: `cdc.url`, else the database's own. ConfigurationError for another kind."""
+    cdc = config.cdc
+    url = cdc.url.get_secret_value() if cdc is not None and cdc.url is not None else config.connection_url
+    address = parse_url(url, config.name)
+    if (cdc is not None and cdc.backend is not backend) or address.scheme.partition("+")[0] not in schemes:
+        raise ConfigurationError(
+            f"source {config.name!r} ({config.location}): this is {product}, so cdc.backend is {backend.value}, and "
+            f"cdc.url begins with {' or '.join(f'{scheme}://' for scheme in schemes)}"
+        )
+    return address
 
 
 def own_sql(config: SourceConfig) -> tuple[str, ...]:

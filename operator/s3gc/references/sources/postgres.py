@@ -14,10 +14,17 @@ from collections.abc import AsyncIterator, Sequence
 import asyncpg
 
 from s3gc.config import CDCBackend, SourceConfig
-from s3gc.exceptions import ConfigurationError, SourceError
+from s3gc.exceptions import SourceError
 from s3gc.references.cdc.types import Capture
 from s3gc.references.sources.ignored import IgnoredColumns
-from s3gc.references.sources.planning import Problems, bounded, byte_spellings, key_spellings, query_obstacle
+from s3gc.references.sources.planning import (
+    Problems,
+    bounded,
+    byte_spellings,
+    capture_address,
+    key_spellings,
+    query_obstacle,
+)
 from s3gc.references.sources.postgres_catalog import (
     DIALECT,
     KINDS,
@@ -227,17 +234,7 @@ class PostgresSource:
         """See `Source.capture`. The slot is made at `cdc.url`, where that is given: the server's own address."""
         from s3gc.references.cdc.postgres_capture import PostgresCapture  # heavy, and few cycles need it
 
-        cdc = self._config.cdc
-        url = cdc.url if cdc is not None else None
-        address = parse_url(
-            url.get_secret_value() if url is not None else self._config.connection_url, self.name
-        )
-        is_ours = address.scheme.partition("+")[0] in ("postgresql", "postgres")
-        if (cdc is not None and cdc.backend is not CDCBackend.POSTGRES) or not is_ours:
-            raise ConfigurationError(
-                f"source {self.name!r} ({self.location}): this is PostgreSQL, so cdc.backend is postgres, and cdc.url "
-                "begins with postgresql://"
-            )
+        address = capture_address(self._config, CDCBackend.POSTGRES, ("postgresql", "postgres"), "PostgreSQL")
         capture = PostgresCapture(
             self.name, self._database, Postgres(address, self.name), await self._ready()
         )
