@@ -210,3 +210,24 @@ async def test_without_the_wait_for_open_writers_one_would_be_lost(
     await open_ones[0].commit()
     assert KEYS[35] not in world.present()
     assert KEYS[35] in await world.referenced()
+
+
+async def test_what_was_written_between_two_runs_is_in_no_stream_and_comes_back_all_the_same(
+    followed: tuple[World, dict[str, Any]],
+) -> None:
+    """The first run's deletions were never checked to the end; the second one's stream began after the row was there."""
+    world, changes = followed
+    open_ones: list[Late] = []
+
+    async def begin() -> None:
+        open_ones.append(await world.rows.late(KEYS[35]))
+
+    impatient = world.config(**changes, barrier_timeout_seconds=1)
+    cut_off = await world.run(impatient, progress=At(Joining=begin))
+    assert (cut_off.deleted_count, cut_off.verified) == (10, False)
+    await open_ones[0].commit()
+    await world.reference([KEYS[36]])
+    after = await world.run(world.config(**changes))
+    assert (after.healed_count, after.verified, after.verification) == (2, True, VerificationLevel.CDC)
+    assert world.present().keys() == {*KEYS[:30], KEYS[35], KEYS[36]}
+    assert await left_on_the_server(world) == []
