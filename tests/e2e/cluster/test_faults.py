@@ -1,0 +1,356 @@
+"""Real pods that die in every way there is, and what must be true afterwards: nothing referenced is lost, what was begun is
+finished by whoever comes next, and the status says what happened.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import asyncmy
+import asyncpg
+import pytest
+
+from tests.e2e.cluster.conftest import Operator
+from tests.e2e.cluster.shop import Manifest, Shop
+from tests.testbed.services import MariaDB, Postgres
+
+#: A sweep of some seconds: each group is one object, each request takes its turn.
+SLOW = {"requestsPerSecond": 12, "canaryObjects": 1, "groupObjects": 1}
+
+
+@pytest.fixture
+async def media(postgres: Postgres, shop: Callable[..., Shop], request: pytest.FixtureRequest) -> Shop:
+    """30 objects, 20 of them referenced, and a policy that may delete the rest."""
+    dsn = await postgres.fresh_database()
+    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower())[5:35].strip("-")
+    made = shop(dsn, name)
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute("CREATE TABLE users (id serial PRIMARY KEY, avatar_url text)")
+        rows = [(f"/{key}",) for key in referenced(made)]
+        await connection.executemany("INSERT INTO users (avatar_url) VALUES ($1)", rows)
+    finally:
+        await connection.close()
+    return made
+
+
+def referenced(shop: Shop) -> list[str]:
+    return sorted(shop.bodies)[:20]
+
+
+def eventually(shop: Shop, what: str, look: Callable[[], Any], seconds: float = 120) -> Any:
+    return shop.cluster.eventually(f"{shop.name}: {what}", look, seconds)
+
+
+def status(shop: Shop) -> Manifest:
+    found: Manifest = shop.object().get("status", {})
+    return found
+
+
+def condition(shop: Shop, kind: str) -> tuple[str, str]:
+    (found,) = (each for each in status(shop)["conditions"] if each["type"] == kind)
+    return found["status"], found["reason"]
+
+
+def job_of(shop: Shop) -> str:
+    name: str = eventually(shop, "a Job", lambda: status(shop).get("active", {}).get("jobName"))
+    return name
+
+
+def pods_of(shop: Shop, job: str) -> list[Manifest]:
+    found = shop.object("pods", f"--selector=batch.kubernetes.io/job-name={job}")
+    items: list[Manifest] = found["items"]
+    return sorted(items, key=lambda pod: pod["metadata"]["creationTimestamp"])
+
+
+def sweeping(shop: Shop) -> tuple[str, str]:
+    """Wait until the policy's cycle deletes; the names of its Job and its pod."""
+    job = job_of(shop)
+
+    def deleting() -> bool:
+        return len(shop.present()) < len(shop.bodies)
+
+    eventually(shop, "the sweep", deleting)
+    return job, pods_of(shop, job)[-1]["metadata"]["name"]
+
+
+def kept_what_is_referenced(shop: Shop) -> None:
+    present = shop.present()
+    assert {key: present.get(key) for key in referenced(shop)} == {
+        key: shop.bodies[key] for key in referenced(shop)
+    }
+
+
+def finished(shop: Shop, **expected: Any) -> Manifest:
+    """The cycle has ended, with this in its result."""
+    found: Manifest = eventually(
+        shop, "its end", lambda: None if status(shop).get("active") else status(shop).get("lastCycle"), 240
+    )
+    assert {name: found.get(name) for name in expected} == expected, found
+    return found
+
+
+def processes_of(pod: Manifest) -> Iterator[int]:
+    """The processes of a pod on this machine, the one that only holds its sandbox apart."""
+    uid = pod["metadata"]["uid"]
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            group = (folder / "cgroup").read_text()
+            command = (folder / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if uid in group.replace("_", "-") and b"s3gc" in command:
+            yield int(folder.name)
+
+
+# --- pods that die
+
+
+async def test_killed_in_the_sweep_the_next_pod_finishes(media: Shop) -> None:
+    if not media.cluster.is_ours:
+        pytest.skip("kills a process on the node, which is not this machine")
+    media.apply(media.policy("Execute", engine=SLOW))
+    media.run_now("one")
+    job, _ = sweeping(media)
+    (pod,) = pods_of(media, job)
+    killed = [*processes_of(pod)]
+    assert killed, "no process of the pod was found"
+    for number in killed:
+        os.kill(number, signal.SIGKILL)
+    kept_what_is_referenced(media)
+    finished(media, jobName=job, outcome="Succeeded")
+    assert len(pods_of(media, job)) == 2
+    assert set(media.present()) == set(referenced(media))
+
+
+async def test_evicted_in_the_sweep_it_ends_in_order_and_the_next_pod_finishes(media: Shop) -> None:
+    media.apply(media.policy("Execute", engine=SLOW))
+    media.run_now("one")
+    job, pod = sweeping(media)
+    eviction = {
+        "apiVersion": "policy/v1",
+        "kind": "Eviction",
+        "metadata": {"name": pod, "namespace": media.namespace},
+    }
+    path = f"/api/v1/namespaces/{media.namespace}/pods/{pod}/eviction"
+    media.cluster.kubectl("create", "--raw", path, "-f", "-", text=json.dumps(eviction))
+    finished(media, jobName=job, outcome="Succeeded")
+    found = media.object("job", job)["status"]
+    assert found["succeeded"] == 1
+    assert set(media.present()) == set(referenced(media))
+
+
+async def test_out_of_memory_is_said(media: Shop) -> None:
+    limits = {"limits": {"memory": "40Mi"}, "requests": {"memory": "40Mi"}}
+    media.apply(media.policy("Execute", job={"hostNetwork": True, "resources": limits}))
+    media.run_now("one")
+    cycle = finished(media, outcome="Failed")
+    assert "OOMKilled" in " ".join(cycle["errors"])
+    assert media.present() == media.bodies
+    assert condition(media, "Ready") == ("True", "OnDemand")
+
+
+async def test_past_its_deadline_it_ends_in_order_and_the_next_cycle_finishes(media: Shop) -> None:
+    media.apply(media.policy("Execute", engine=SLOW))
+    media.run_now("one")
+    job, _ = sweeping(media)
+    media.kubectl("patch", "job", job, "--type=merge", "-p", '{"spec": {"activeDeadlineSeconds": 1}}')
+    cycle = finished(media, jobName=job)
+    assert cycle["outcome"] in ("Failed", "PartiallyFailed")
+    assert "DeadlineExceeded" in json.dumps(media.object("job", job)["status"])
+    kept_what_is_referenced(media)
+    media.apply(media.policy("Execute"))
+    assert media.cycle("two")["outcome"] == "Succeeded"
+    assert set(media.present()) == set(referenced(media))
+
+
+async def test_a_job_that_is_deleted_is_unknown_and_the_next_cycle_finishes(media: Shop) -> None:
+    media.apply(media.policy("Execute", engine=SLOW))
+    media.run_now("one")
+    job, pod = sweeping(media)
+    media.kubectl("delete", "job", job, "--wait=false")
+    finished(media, jobName=job, outcome="Unknown")
+    kept_what_is_referenced(media)
+    media.apply(media.policy("Execute"))
+    media.run_now("two")
+    # Not beside the pod that still ends.
+    eventually(media, "the next", lambda: status(media).get("active"))
+    names = [each["metadata"]["name"] for each in media.object("pods", "-A")["items"]]
+    assert pod not in names
+    finished(media, outcome="Succeeded")
+    assert set(media.present()) == set(referenced(media))
+
+
+async def test_a_policy_that_is_deleted_in_the_sweep_leaves_nothing_half_done(media: Shop) -> None:
+    media.apply(media.policy("Execute", engine=SLOW))
+    media.run_now("one")
+    _, pod = sweeping(media)
+    media.kubectl("delete", "bgc", media.name)
+    eventually(media, "the pod has ended", lambda: pod not in media.kubectl("get", "pods", "-o", "name"))
+    kept_what_is_referenced(media)
+    media.apply(media.policy("Execute"))
+    assert media.cycle("two")["outcome"] == "Succeeded"
+    assert set(media.present()) == set(referenced(media))
+
+
+async def test_the_operator_dies_while_a_cycle_runs_and_its_result_is_counted_once(
+    media: Shop, operator: Operator
+) -> None:
+    media.apply(media.policy("Execute", engine=SLOW))
+    media.run_now("one")
+    job, _ = sweeping(media)
+    label = "app.kubernetes.io/component=operator"
+    media.kubectl("delete", "pod", "-l", label, "--grace-period=0", "--force")
+    finished(media, jobName=job, outcome="Succeeded", deletedCount=10)
+    assert [each["deletedCount"] for each in status(media)["history"]] == [10]
+    media.kubectl("wait", "pod", "-l", label, "--for=condition=Ready", "--timeout=60s")
+
+
+# --- what a pod needs and has not
+
+
+async def test_a_secret_that_is_missing_is_named_until_it_is_there(media: Shop) -> None:
+    media.kubectl("delete", "secret", f"{media.name}-db")
+    media.apply(media.policy())
+    media.run_now("one")
+    said = eventually(media, "why", lambda: status(media).get("active", {}).get("message"))
+    assert f'secret "{media.name}-db" not found' in said
+    assert condition(media, "CycleRunning") == ("True", "Pending")
+    assert "PodNotRunning" in media.kubectl("describe", "bgc", media.name)
+    media.secret(f"{media.name}-db", url=media.dsn)
+    finished(media, outcome="Succeeded", verifiedOrphans=10)
+
+
+async def test_a_wrong_password_fails_at_once_and_is_never_shown(media: Shop) -> None:
+    media.secret(f"{media.name}-s3", AWS_ACCESS_KEY_ID="nobody", AWS_SECRET_ACCESS_KEY="hunter2-hunter2")
+    media.apply(media.policy("Execute"))
+    media.run_now("one")
+    cycle = finished(media, outcome="Failed")
+    assert len(cycle["errors"][0]) > 20
+    told = media.kubectl("describe", "bgc", media.name) + media.kubectl("logs", f"job/{cycle['jobName']}")
+    assert "hunter2" not in told
+    assert condition(media, "LastCycleSucceeded") == ("False", "Failed")
+    assert condition(media, "Ready") == ("True", "OnDemand")
+    assert media.present() == media.bodies
+
+
+async def test_a_database_that_is_away_deletes_nothing_and_is_tried_again(media: Shop) -> None:
+    media.secret(f"{media.name}-db", url="postgresql://app:hunter2@127.0.0.1:1/shop")
+    media.apply(media.policy("Execute"))
+    media.run_now("one")
+    cycle = finished(media, outcome="Failed")
+    assert "127.0.0.1:1" in " ".join(cycle["errors"])
+    assert "hunter2" not in json.dumps(cycle)
+    assert media.present() == media.bodies
+    media.secret(f"{media.name}-db", url=media.dsn)
+    assert media.cycle("two")["outcome"] == "Succeeded"
+
+
+# --- the other database, the other vault, the other mode
+
+
+async def test_mariadb_and_a_vault_on_a_claim(
+    mariadb: MariaDB, shop: Callable[..., Shop], tmp_path_factory: pytest.TempPathFactory, operator: Operator
+) -> None:
+    if not operator.cluster.is_ours:
+        pytest.skip("makes a volume of a folder of this machine")
+    dsn = await mariadb.fresh_database()
+    media = shop(dsn, "on-a-claim")
+    where = re.fullmatch(r"mysql://([^:]+):([^@]*)@([^:]+):(\d+)/(.+)", dsn)
+    assert where is not None, dsn
+    user, password, host, port, database = where.groups()
+    connection = await asyncmy.connect(
+        user=user, password=password, host=host, port=int(port), database=database, autocommit=True
+    )
+    async with connection.cursor() as cursor:
+        await cursor.execute(
+            "CREATE TABLE users (id int PRIMARY KEY AUTO_INCREMENT, avatar_url varchar(200))"
+        )
+        await cursor.executemany(
+            "INSERT INTO users (avatar_url) VALUES (%s)", [(f"/{key}",) for key in referenced(media)]
+        )
+    connection.close()
+
+    folder = tmp_path_factory.mktemp("volume")
+    for each in (folder, *folder.parents):
+        if str(each).startswith("/tmp/"):
+            each.chmod(0o777)
+    volume = f"s3gc-{media.namespace}"
+    media.cluster.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "PersistentVolume",
+            "metadata": {"name": volume, "labels": {"s3gc.dev/testbed": "true"}},
+            "spec": {
+                "capacity": {"storage": "1Gi"},
+                "accessModes": ["ReadWriteOnce"],
+                "hostPath": {"path": str(folder)},
+                "storageClassName": "",
+            },
+        }
+    )
+    try:
+        media.apply(
+            {
+                "apiVersion": "v1",
+                "kind": "PersistentVolumeClaim",
+                "metadata": {"name": "vault"},
+                "spec": {
+                    "accessModes": ["ReadWriteOnce"],
+                    "resources": {"requests": {"storage": "1Gi"}},
+                    "storageClassName": "",
+                    "volumeName": volume,
+                },
+            }
+        )
+        claim = {"persistentVolumeClaim": {"claimName": "vault"}}
+        media.apply(media.policy("AuditOnly", vault=claim))
+        audited = media.cycle("audit")
+        assert (audited["outcome"], audited["mode"], audited["verifiedOrphans"]) == (
+            "Succeeded",
+            "AuditOnly",
+            10,
+        )
+        assert media.present() == media.bodies
+        media.apply(media.policy("Execute", vault=claim))
+        done = media.cycle("delete")
+        assert (done["outcome"], done["deletedCount"]) == ("Succeeded", 10)
+        assert (folder / "s3gc-vault.json").exists()
+        assert status(media)["metrics"]["totalDeleted"] == 10
+        media.apply(
+            {
+                "apiVersion": "s3gc.dev/v1",
+                "kind": "GCRestore",
+                "metadata": {"name": "from-the-claim"},
+                "spec": {"bucketGCRef": {"name": media.name}, "operationID": done["operationID"]},
+            }
+        )
+        media.kubectl("wait", "--for=condition=Succeeded", "gcrestore/from-the-claim", "--timeout=120s")
+        assert media.present() == media.bodies
+    finally:
+        media.kubectl("delete", "bgc", media.name, "--ignore-not-found")
+        media.kubectl("delete", "pvc", "vault", "--wait=false", "--ignore-not-found")
+        media.cluster.kubectl("delete", "pv", volume, "--wait=false", "--ignore-not-found")
+
+
+async def test_progress_is_shown_while_a_cycle_runs(media: Shop) -> None:
+    media.apply(media.policy("Execute", engine=SLOW))
+    media.run_now("one")
+
+    def shown() -> Manifest | None:
+        active: Manifest = status(media).get("active", {})
+        return (
+            active if active.get("progress", {}).get("listed") or active.get("phase") == "Deleting" else None
+        )
+
+    seen = eventually(media, "progress", shown)
+    assert seen["operationID"]
+    time.sleep(0.1)
+    finished(media, outcome="Succeeded")
