@@ -35,8 +35,8 @@ _CHART_METADATA = """\
 
 _MANIFEST_HEAD = """\
 # The operator of s3gc, its CRDs and its rights, for the whole cluster: kubectl apply --server-side -f deploy/s3gc.yaml
-# Rendered from charts/s3gc by `make generated`. Set the image to the one that you built and pushed, for example with
-# kubectl -n s3gc set image, a kustomization (examples/kubernetes/kustomize/), or sed.
+# Rendered from charts/s3gc by `make generated`. Set the image to the one that you built and pushed, with sed or a
+# kustomization (examples/kubernetes/kustomize/). It stands twice: once for the operator, once for its Jobs.
 apiVersion: v1
 kind: Namespace
 metadata:
