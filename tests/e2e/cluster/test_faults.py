@@ -21,6 +21,10 @@ from tests.e2e.cluster.conftest import Operator
 from tests.e2e.cluster.shop import Manifest, Shop
 from tests.testbed.services import MariaDB, Postgres
 
+pytestmark = (
+    pytest.mark.soak
+)  # six minutes; what decides the states is tried without a node in tests/controller
+
 #: A sweep of some seconds: each group is one object, each request takes its turn.
 SLOW = {"requestsPerSecond": 12, "canaryObjects": 1, "groupObjects": 1}
 
