@@ -220,13 +220,19 @@ async def test_a_restore_can_be_repeated_and_finishes_what_was_left(
     operation, _ = await world.sweep()
     real = type(world.bucket).put
     count = 0
+    one_is_back = asyncio.Event()
 
     async def failing(self: Any, key: str, body: Any, **more: Any) -> Any:
         nonlocal count
         count += 1
         if count > 10:
+            # Many are written at once: the restore must not end before the first of them is there.
+            await one_is_back.wait()
             raise asyncio.CancelledError
-        return await real(self, key, body, **more)
+        written = await real(self, key, body, **more)
+        if key.startswith("k"):
+            one_is_back.set()
+        return written
 
     with monkeypatch.context() as patch:
         patch.setattr(type(world.bucket), "put", failing)
