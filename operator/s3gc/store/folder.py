@@ -4,7 +4,9 @@ Why a crash never shows half a file: bytes go to a file of their own under `.tmp
 name by one rename or link, after which the folder is fsynced; folders that were made are fsynced into their
 parents first. Why two processes never both win: the steps that give, take or compare a name run under one
 flock on `.tmp/lock`, which the kernel drops with the process; `create` links, which the file system itself
-refuses when the name exists.
+refuses when the name exists. Why a folder that vanishes (a volume that is unmounted) is never taken for an empty
+one: `.tmp` is made when the folder is opened and never afterwards, and a file that is not there counts as missing
+only while `.tmp` is.
 """
 
 from __future__ import annotations
@@ -55,6 +57,7 @@ class FolderStorage:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._mark = root  # what must exist for as long as this is in use; `.tmp` once it was made
 
     @classmethod
     async def open(cls, root: Path, *, create: bool = True) -> FolderStorage:
@@ -107,6 +110,7 @@ class FolderStorage:
             for item in batch:
                 yield item
             if len(batch) < 500:
+                await self._run(prefix, self._still_there)  # a folder that is gone would look like an empty one
                 return
 
     def _walk(self, folder: Path, base: str, prefix: str) -> Iterator[StoredFile]:
@@ -180,6 +184,7 @@ class FolderStorage:
             with self._lock():
                 pass  # a file system without locks, or a folder we may not write to, is said now
             self._remove_stale(temporary)
+            self._mark = temporary
         elif not self._root.is_dir():
             raise VaultError(
                 f"The vault folder {self.location!r} does not exist: check vault_path, or mount the volume there.",
@@ -198,8 +203,8 @@ class FolderStorage:
     def _store(self, path: str, fill: Callable[[int], None], name: Callable[[Path, Path], bool]) -> bool:
         """Write a temporary file with `fill`, make it durable, give it its name with `name` under the lock."""
         target = self._path(path)
+        self._still_there()
         temporary = self._root / _TEMPORARY / f"{os.getpid()}-{uuid.uuid4().hex}.part"
-        self._make_folder(temporary.parent)
         try:
             file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
             try:
@@ -255,6 +260,15 @@ class FolderStorage:
         finally:
             os.close(file)  # drops the lock
 
+    def _still_there(self) -> None:
+        """Raise VaultError when the folder itself is gone: its memory is then unknown, and not empty."""
+        if not self._mark.is_dir():
+            raise VaultError(
+                f"The vault folder {self.location!r} is not there any more: it was moved, removed or unmounted while in "
+                "use. Bring it back; nothing is read from it or written to it meanwhile.",
+                details={"location": self.location},
+            )
+
     def _make_folder(self, folder: Path) -> None:
         """Make `folder` and its parents so that they survive a power cut."""
         if folder.is_dir():
@@ -282,6 +296,7 @@ class FolderStorage:
         try:
             return await asyncio.to_thread(call)
         except FileNotFoundError:
+            await asyncio.to_thread(self._still_there)
             raise
         except OSError as error:
             way_on = _WAY_ON.get(error.errno or 0, os.strerror(error.errno) if error.errno else str(error))

@@ -154,7 +154,11 @@ class _Probe:
         Raises AccessDeniedError where the right to delete, or to see what lies below a marker, is missing: without
         either nothing can be deleted safely, so that is said before anything is.
         """
-        key, _ = await self.put("version")
+        # First where nothing is: a right that is missing shows before anything is stored that could not be removed.
+        key = f"{self.base}version"
+        self.made.append(key)
+        await self.bucket.delete(key)
+        await self.put("version")
         marker = await self.bucket.delete(key)
         if not is_versioned:
             return False

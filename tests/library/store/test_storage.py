@@ -271,3 +271,29 @@ async def test_reading_only_writes_nothing(monkeypatch: pytest.MonkeyPatch, tmp_
     with pytest.raises(VaultError, match="does not exist"):
         await open_storage(str(tmp_path / "none"), create=False)
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_folder_that_vanishes_is_never_taken_for_an_empty_one(tmp_path: Path) -> None:
+    """A volume that is unmounted while in use leaves its mount point: an empty folder."""
+    storage = await open_storage(str(tmp_path / "vault"))
+    await storage.write("state/holds/a", b"held")
+    (tmp_path / "vault").rename(tmp_path / "elsewhere")
+    for mount_point in (False, True):
+        if mount_point:
+            (tmp_path / "vault").mkdir()
+        for ask in (
+            lambda: storage.read("state/holds/a"),
+            lambda: storage.size("no/such"),
+            lambda: _all(storage),
+            lambda: _all(storage, "state/"),
+            lambda: storage.write("state/holds/b", b"held"),
+            lambda: storage.create("state/holds/b", b"held"),
+            lambda: storage.delete("state/holds/a"),
+        ):
+            with pytest.raises(VaultError, match="not there any more: it was moved, removed or unmounted"):
+                await ask()
+        assert list((tmp_path / "vault").glob("**/*")) == []  # nothing is written beside the vault
+    (tmp_path / "vault").rmdir()
+    (tmp_path / "elsewhere").rename(tmp_path / "vault")
+    assert await storage.read("state/holds/a") == b"held"
+    assert await _all(storage) == [("state/holds/a", 4)]
