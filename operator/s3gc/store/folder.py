@@ -110,7 +110,9 @@ class FolderStorage:
             for item in batch:
                 yield item
             if len(batch) < 500:
-                await self._run(prefix, self._still_there)  # a folder that is gone would look like an empty one
+                await self._run(
+                    prefix, self._still_there
+                )  # a folder that is gone would look like an empty one
                 return
 
     def _walk(self, folder: Path, base: str, prefix: str) -> Iterator[StoredFile]:
@@ -264,8 +266,8 @@ class FolderStorage:
         """Raise VaultError when the folder itself is gone: its memory is then unknown, and not empty."""
         if not self._mark.is_dir():
             raise VaultError(
-                f"The vault folder {self.location!r} is not there any more: it was moved, removed or unmounted while in "
-                "use. Bring it back; nothing is read from it or written to it meanwhile.",
+                f"The vault folder {self.location!r} is not there any more: it was moved, removed or unmounted "
+                "while in use. Bring it back; nothing is read from it or written to it meanwhile.",
                 details={"location": self.location},
             )
 

@@ -17,6 +17,7 @@ from s3gc.integrations.admin.models import (
     GCExplanation,
     GCStatus,
 )
+from s3gc.integrations.admin.outcomes import Outcomes
 from s3gc.integrations.admin.plans import Summaries
 from s3gc.integrations.admin.runs import Runs
 from s3gc.integrations.admin.runtime import Runtime
@@ -33,6 +34,7 @@ class Answers:
     def __init__(self, runtime: Runtime, runs: Runs, scheduler: Scheduler) -> None:
         self.runtime, self.runs, self.scheduler = runtime, runs, scheduler
         self.summaries = Summaries(runtime)
+        self.outcomes = Outcomes()
         self.events = Events(runtime, runs, self.status)
 
     @property

@@ -20,24 +20,27 @@ from s3gc.exceptions import VaultCorruptedError
 from s3gc.integrations.admin import problems
 from s3gc.integrations.admin.history import find
 from s3gc.integrations.admin.models import GCBin, GCPlannedItem, GCPlanPage, GCSampleObject, GCSummary
+from s3gc.integrations.admin.outcomes import Outcomes
 from s3gc.integrations.admin.runtime import Runtime
 from s3gc.plan.planfile import PLAN_SCHEMA
 from s3gc.report.summary import Bin, Sample, Summary
 from s3gc.report.write import make_summary
-from s3gc.results import GCResult
-from s3gc.vault.operations import Operation
 from s3gc.vault.records import AuditRecord
 
 __all__ = ["Summaries", "plan_page"]
 
-#: Of larger plans it is not told what became of each object: that would read the whole audit for every page.
-_AUDITED_OBJECTS = 20_000
 _KEYS_AT_ONCE = 65_536
 _SUMMARIES = 16
 
 
 async def plan_page(
-    runtime: Runtime, operation_id: str, *, limit: int, after: str | None, prefix: str | None
+    runtime: Runtime,
+    outcomes: Outcomes,
+    operation_id: str,
+    *,
+    limit: int,
+    after: str | None,
+    prefix: str | None,
 ) -> GCPlanPage:
     """Raises ProblemError (404, 409) for an operation that is not there, or has no plan."""
     operation, record = await find(runtime, operation_id)
@@ -52,7 +55,9 @@ async def plan_page(
     objects, size, rows, is_last = await asyncio.to_thread(_rows, path, limit, after, prefix)
     judged_at = record.extra.get("planned_at")
     now = datetime.fromisoformat(str(judged_at)) if judged_at else record.started_at
-    audited = await _audited(operation, result, [str(row["key"]) for row in rows], objects)
+    audited: dict[str, AuditRecord] = {}
+    if result is not None and result.mode != "dry_run":
+        audited = await outcomes.of(operation, [str(row["key"]) for row in rows])
     return GCPlanPage(
         operation_id=operation_id,
         plan_digest=str(record.extra["plan_digest"]) if record.extra.get("plan_digest") else None,
@@ -136,20 +141,6 @@ def _item(row: dict[str, object], now: datetime, done: AuditRecord | None) -> GC
             "action_reason": why,
         }
     )
-
-
-async def _audited(
-    operation: Operation, result: GCResult | None, keys: Sequence[str], objects: int
-) -> dict[str, AuditRecord]:
-    """What became of these keys, by the last record of each."""
-    if result is None or result.mode == "dry_run" or objects > _AUDITED_OBJECTS:
-        return {}
-    wanted = set(keys)
-    found: dict[str, AuditRecord] = {}
-    async for record in operation.read_audit():
-        if record.key in wanted:
-            found[record.key] = record
-    return found
 
 
 class Summaries:

@@ -244,7 +244,9 @@ def _operations(api: APIRouter, answers: Answers) -> None:
         after: AfterKey = None,
         prefix: Annotated[Prefix | None, Query(description="Only keys that begin so.")] = None,
     ) -> GCPlanPage:
-        return await plan_page(answers.runtime, op_id, limit=limit, after=after, prefix=prefix)
+        return await plan_page(
+            answers.runtime, answers.outcomes, op_id, limit=limit, after=after, prefix=prefix
+        )
 
     @api.get(
         "/operations/{op_id}/summary",
