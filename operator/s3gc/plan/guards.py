@@ -185,11 +185,13 @@ def _drop(
 ) -> GuardReport:
     gone = known.values - values if known else 0
     percent = 100 * gone / known.values if known and known.values else 0.0
+    # Nothing left of what was enough to judge by is no ordinary life, however few they were.
+    is_emptied = known is not None and known.values >= ENOUGH_VALUES and values == 0
     before = f"{known.values:,}" if known else "none"
     what = "is not configured any more" if removed else f"has {values:,} values"
     return _report(
         "maxReferenceDropPercent",
-        percent > limits.max_reference_drop_percent and gone >= GONE_VALUES,
+        percent > limits.max_reference_drop_percent and (gone >= GONE_VALUES or is_emptied),
         subject=name,
         value=round(max(percent, 0.0), 2),
         limit=limits.max_reference_drop_percent,

@@ -88,7 +88,10 @@ def test_min_references_counts_each_source_on_its_own_and_one_without_columns_ha
         (1000, 799, True),
         (1000, 0, True),
         (50, 0, True),  # 50 values are gone
-        (49, 0, False),  # fewer are ordinary life
+        (49, 0, True),  # fewer, and none is left
+        (49, 1, False),  # fewer are ordinary life
+        (20, 0, True),
+        (19, 0, False),  # too few to judge by
         (100, 51, False),
         (1000, 5000, False),
         (0, 10, False),
@@ -103,10 +106,10 @@ def test_a_column_that_lost_values_since_the_last_believed_cycle(
 
 
 def test_a_column_that_is_not_read_any_more_has_lost_all_its_values() -> None:
-    reports = guards.coverage_guards([], Limits(), {"shop: users.avatar": Baseline(50, None)})
+    reports = guards.coverage_guards([], Limits(), {"shop: users.avatar": Baseline(20, None)})
     assert only(reports, "maxReferenceDropPercent").tripped
     assert "not configured any more" in reports[0].message
-    assert not guards.refusals(guards.coverage_guards([], Limits(), {"shop: x": Baseline(49, None)}))
+    assert not guards.refusals(guards.coverage_guards([], Limits(), {"shop: x": Baseline(19, None)}))
 
 
 @pytest.mark.parametrize(
