@@ -14,6 +14,7 @@ from tests.crds.conftest import REFERENCE, SMALLEST, Server, changed
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "policy.yaml"
 S3 = {"s3": {"bucket": "shop-vault"}}
+PURGING = {**SMALLEST["spec"], "versions": "Purge"}
 
 ACCEPTED: list[tuple[str, object]] = [
     ("", None),
@@ -34,6 +35,8 @@ ACCEPTED: list[tuple[str, object]] = [
     ("spec.limits", {"maxDeletePercent": 100, "maxDeleteObjects": 5000}),
     ("spec.vault", S3),
     ("spec.vault", {**S3, "retentionDays": 30, "compressionLevel": 19}),
+    ("spec", PURGING),
+    ("spec", {**PURGING, "vault": {**S3, "retentionDays": 1}}),
     ("spec.schedule", "30 2 * * *"),
     ("spec.schedule", "02:30"),
     ("spec.timeZone", "Europe/Berlin"),
@@ -96,6 +99,7 @@ REFUSED: list[tuple[str, object, str]] = [
     ("spec.vault", {**S3, "persistentVolumeClaim": {"claimName": "v"}}, "give exactly one of s3"),
     ("spec.vault", {**S3, "compressionLevel": 20}, "should be less than or equal to 19"),
     ("spec.vault", {"s3": {"bucket": "b"}}, "should be at least 3 chars long"),
+    ("spec", {**PURGING, "vault": {**S3, "retentionDays": 0.5}}, "vault.retentionDays must be at least 1"),
     ("spec.schedule", "TZ=Europe/Berlin 30 2 * * *", "write the time zone into timeZone"),
     ("spec.schedule", "", "should be at least 1 chars long"),
     ("spec.startingDeadlineSeconds", 9, "should be greater than or equal to 10"),

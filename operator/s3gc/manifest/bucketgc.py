@@ -69,6 +69,11 @@ class BucketGCSpec(Part):
                 "!has(self.schedule) || !self.schedule.contains('TZ=')",
                 "write the time zone into timeZone, not into the schedule",
             ),
+            (
+                "self.versions != 'Purge' || self.vault.retentionDays >= 1.0",
+                "versions Purge makes the vault the only place where a purged object is: vault.retentionDays must be at "
+                "least 1",
+            ),
         )
     )
 
