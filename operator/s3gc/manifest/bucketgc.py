@@ -71,8 +71,8 @@ class BucketGCSpec(Part):
             ),
             (
                 "self.versions != 'Purge' || self.vault.retentionDays >= 1.0",
-                "versions Purge makes the vault the only place where a purged object is: vault.retentionDays must be at "
-                "least 1",
+                "versions Purge makes the vault the only place where a purged object is: vault.retentionDays must "
+                "be at least 1",
             ),
         )
     )

@@ -11,7 +11,7 @@ import json
 import random
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,8 @@ import pytest
 import yaml
 from tests.library.cli.conftest import Ended, World
 from tests.library.cli.faults import proxy, small_disk
-from tests.testbed.services import S3Server, let_time_pass
+from tests.library.sweep.users import allow, deny, temporary_user
+from tests.testbed.services import let_time_pass
 
 
 def says(ended: Ended, code: int, *words: str) -> str:
@@ -118,45 +119,20 @@ def test_a_listing_that_is_interrupted_is_an_error_and_nothing_is_planned(world:
     assert listed["outcome"] == "Failed"
 
 
-def test_a_delete_that_is_denied_is_named_and_the_rest_goes_on(
-    world: World, s3_client: Callable[..., Any]
-) -> None:
-    denied = {
-        "Version": "2012-10-17",
-        "Statement": [
-            {"Effect": "Allow", "Action": ["s3:*"], "Resource": ["arn:aws:s3:::*"]},
-            {
-                "Effect": "Deny",
-                "Action": ["s3:PutObject"],
-                "Resource": [f"arn:aws:s3:::{world.bucket}/.s3gc/*"],
-            },
-        ],
-    }
-    given = _narrowed(world.server, denied)
-    ended = world("run", "--mode", "execute", **given)
+def test_a_right_that_is_missing_is_named_before_anything_is_deleted(world: World) -> None:
+    narrow = temporary_user(world.server, allow("*", "s3:*"), deny(world.bucket, "s3:PutObject", ".s3gc/*"))
+    ended = world("run", "--mode", "execute", **narrow)
     says(ended, 2, "s3:PutObject was denied", ".s3gc/claims/", "Allow that action")
     assert world.keys() == everything(world)
 
 
-def _narrowed(server: S3Server, policy: dict[str, Any]) -> dict[str, str]:
-    """Variables with credentials that may do only what `policy` says."""
-    import boto3
-
-    sts = boto3.client(
-        "sts",
-        endpoint_url=server.endpoint,
-        aws_access_key_id=server.access_key,
-        aws_secret_access_key=server.secret_key,
-        region_name="us-east-1",
-    )
-    given = sts.assume_role(
-        RoleArn="arn:aws:iam::000000000000:role/narrow", RoleSessionName="narrow", Policy=json.dumps(policy)
-    )["Credentials"]
-    return {
-        "AWS_ACCESS_KEY_ID": given["AccessKeyId"],
-        "AWS_SECRET_ACCESS_KEY": given["SecretAccessKey"],
-        "AWS_SESSION_TOKEN": given["SessionToken"],
-    }
+def test_a_delete_that_is_denied_keeps_that_object_and_the_rest_goes_on(world: World) -> None:
+    kept = min(world.orphans)
+    narrow = temporary_user(world.server, allow("*", "s3:*"), deny(world.bucket, "s3:DeleteObject", kept))
+    ended = world("run", "--mode", "execute", "--output", "json", **narrow)
+    assert ended.code == 0, ended.err
+    assert (ended.json["skipped"], ended.json["deleted_count"]) == ({"denied": 1}, len(world.orphans) - 1)
+    assert world.keys() == world.referenced | {kept}
 
 
 # --- the database
