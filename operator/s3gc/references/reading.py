@@ -181,6 +181,9 @@ class Reading:
                 for outer in self.rules.key_prefixes:
                     if is_key(key := outer + start + form):
                         self._key(key)
+        if not exactly and "!" in path:
+            # photo.jpg!thumb, photo.jpg@!thumb, photo.jpg!/fw/300: a style that an image service puts behind the key.
+            self._emit(path.partition("!")[0].removesuffix("@"), key_prefixes)
 
     def _emit_prefix(self, path: str, key_prefixes: Iterable[str] = ("",)) -> None:
         if not path.strip("./" + BLANKS):
