@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 from tests.library.integrations.conftest import Shop
 from tests.library.integrations.serving import BASE, TOKEN, Answer, Served
@@ -150,9 +152,26 @@ def test_health_says_which_part_is_away(
     assert [part["state"] for part in found["databases"]] == ["ok", "failed"]
     assert [(part["name"], part["state"]) for part in found["cdc"]] == [("users", "ok"), ("posts", "off")]
     assert "sesame" not in json.dumps(found)
+    # What a cycle that captures changes makes the server keep, in whatever process it runs.
+    assert found["cdc"][0]["lag_bytes"] == 0
+    found = asyncio.run(_with_a_slot(shop.sources[0]["url"], lambda: served.get(f"{BASE}/health").json))
+    assert found["cdc"][0]["lag_bytes"] > 100_000
+    assert "a cycle captures changes" in found["cdc"][0]["detail"]
     failed = served.post(f"{BASE}/run?wait=true")
     assert failed.status in (500, 503)
     assert "sesame" not in failed.body.decode()
+
+
+async def _with_a_slot(dsn: str, ask: Callable[[], Any]) -> Any:
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute(
+            "SELECT pg_create_logical_replication_slot('s3gc_seen_by_health', 'test_decoding', true)"
+        )
+        await connection.execute("SELECT pg_logical_emit_message(false, 'more', repeat('x', 200000))")
+        return await asyncio.to_thread(ask)
+    finally:
+        await connection.close()
 
 
 def test_wrong_tokens_are_limited_in_bounded_memory() -> None:

@@ -97,14 +97,15 @@ async def _database(runtime: Runtime, source: SourceConfig) -> str:
 
 
 async def _change_capture(runtime: Runtime, source: SourceConfig) -> GCComponent:
-    """Whether a cycle could capture changes now, asked as a cycle asks it. Nothing is begun: between cycles no slot and
-    no reader is open, so there is nothing that could lag."""
+    """Whether a cycle could capture changes now, asked as a cycle asks it, and how much log waits for those that do."""
     if source.cdc is None:
         detail = "not configured: deletions are verified by query or rescan"
         return GCComponent(name=source.name, state="off", detail=detail)
     backend = source.cdc.backend
+    lag: int | None = None
 
     async def ask() -> str:
+        nonlocal lag
         bucket = (await runtime.state())["bucket"]
         rules = reference_rules(runtime.config, bucket.endpoint, derivatives=source.derivatives)
         async with opened_source(source, rules) as opened:
@@ -112,12 +113,18 @@ async def _change_capture(runtime: Runtime, source: SourceConfig) -> GCComponent
             capture = await opened.capture()
             try:
                 again = len(capture.left_over)
+                lag = await capture.lag()
             finally:
                 await capture.close()
         more = f"; {again} column{'s are' if again != 1 else ' is'} read again in its place" if again else ""
+        if lag:
+            return (
+                f"{backend}: a cycle captures changes, the server keeps {lag:,} bytes of its log for it{more}"
+            )
         return f"{backend}: each cycle opens it and closes it, nothing lags between them{more}"
 
-    return await _part(source.name, ask)
+    part = await _part(source.name, ask)
+    return part.model_copy(update={"lag_bytes": lag})
 
 
 def _schedule(runtime: Runtime, scheduler: Scheduler) -> GCComponent:

@@ -231,12 +231,17 @@ class GCStatus(_Answer):
 
 
 class GCComponent(_Answer):
-    """`unknown`: it was not asked, or did not answer in time. `off`: not configured, and nothing is wrong with that."""
+    """`unknown`: it was not asked, or did not answer in time. `off`: not configured, and nothing is wrong with that.
+
+    `lag_bytes`, of change capture: how much of its log the server keeps for cycles that run now (0 between cycles); null
+    where a server keeps nothing for whoever reads its log, or did not say.
+    """
 
     name: str
     state: Literal["ok", "failed", "unknown", "off"]
     detail: str
     milliseconds: float | None = None
+    lag_bytes: int | None = None
 
 
 class GCHealth(_Answer):

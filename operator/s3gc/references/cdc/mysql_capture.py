@@ -329,6 +329,10 @@ class MySQLCapture:
             details={"errors": errors or [message]},
         )
 
+    async def lag(self) -> None:
+        """See `Capture.lag`: the log's own expiry decides how long it is kept, whoever reads it."""
+        return
+
     async def close(self) -> None:
         """End what is still open. Nothing of a capture lives on the server, so there is nothing to drop."""
         self._reader = None

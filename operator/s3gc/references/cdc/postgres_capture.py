@@ -299,6 +299,18 @@ class PostgresCapture:
                     raise self._error(empty_prefix_problem(item.spec.label, item.first_column, 1))
                 yield item.spec.index, value
 
+    async def lag(self) -> int | None:
+        """See `Capture.lag`."""
+        with self._translated("looking at slots"):
+            async with self._direct.connection() as connection:
+                kept = await connection.fetchval(
+                    "SELECT max(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn))::int8 "
+                    "FROM pg_catalog.pg_replication_slots WHERE starts_with(slot_name::text, $1)",
+                    f"{_PREFIX}_",
+                    timeout=CATALOG_SECONDS,
+                )
+        return int(kept or 0)
+
     async def close(self) -> None:
         """See `Capture.close`."""
         slot, self._slot = self._slot, None

@@ -31,6 +31,11 @@ class Capture(Protocol):
         """Yield all that was committed since the last drain, proven up to the call, in bounded batches."""
         ...
 
+    async def lag(self) -> int | None:
+        """How many bytes of its log the server keeps for captures of s3gc now, whichever process has them: 0 between
+        cycles. None where a server keeps nothing for whoever reads its log."""
+        ...
+
     async def close(self) -> None:
         """End it; nothing of it is left on the server."""
         ...
