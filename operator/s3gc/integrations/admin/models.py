@@ -233,8 +233,8 @@ class GCStatus(_Answer):
 class GCComponent(_Answer):
     """`unknown`: it was not asked, or did not answer in time. `off`: not configured, and nothing is wrong with that.
 
-    `lag_bytes`, of change capture: how much of its log the server keeps for cycles that run now (0 between cycles); null
-    where a server keeps nothing for whoever reads its log, or did not say.
+    `lag_bytes`, of change capture: how much of its log the server keeps for cycles that run now (0 between cycles);
+    null where a server keeps nothing for whoever reads its log, or did not say.
     """
 
     name: str
