@@ -30,7 +30,7 @@ help:
 	@echo "make demo-cluster the same on a Kubernetes: this machine's own (Linux, root), or KUBECONFIG and IMAGE"
 	@echo "make test         linters, types and all tests against real servers"
 	@echo "make lint         ruff, mypy, import-linter and the generated files, without the tests"
-	@echo "make soak         the long runs with random kills (S3GC_SOAK_MINUTES, default 60)"
+	@echo "make soak         500 random kills, 500 seeds of live writers a level: hours (S3GC_SOAK_MINUTES bounds them)"
 	@echo "make bench        benchmarks beside their peers, about ten minutes; see docs/performance.md"
 	@echo "make bench-large  10,000,000 objects and references in at most 1 GiB"
 	@echo "make tools        build MinIO, versitygw, s5cmd, Kubernetes and Helm (about 15 minutes, once)"
@@ -92,6 +92,7 @@ packages:
 
 tools: venv
 	@$(VENV)/bin/python tests/testbed/tools.py build
+	@$(VENV)/bin/python -m tests.testbed.mysqltree
 
 cluster: packages venv tools
 	@$(VENV)/bin/python tests/testbed/cluster.py up

@@ -44,7 +44,7 @@ _clean_environment()
 
 from tests.testbed import services  # noqa: E402  (after the environment is clean)
 from tests.testbed.kubernetes import Kubernetes  # noqa: E402
-from tests.testbed.services import Home, MariaDB, Postgres, S3Server  # noqa: E402
+from tests.testbed.services import Home, MariaDB, MySQL, Postgres, S3Server  # noqa: E402
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -99,6 +99,13 @@ def postgres(testbed_home: Home) -> Iterator[Postgres]:
 @pytest.fixture(scope="session")
 def mariadb(testbed_home: Home) -> Iterator[MariaDB]:
     server = services.mariadb_from_environment() or services.start_mariadb(testbed_home)
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def mysql(testbed_home: Home) -> Iterator[MySQL]:
+    server = services.mysql_from_environment() or services.start_mysql(testbed_home)
     yield server
     server.close()
 

@@ -1,7 +1,8 @@
-"""PostgreSQL and MariaDB as objects: a DSN, fresh databases, crashes. Tests import them from `services`."""
+"""PostgreSQL, MariaDB and MySQL as objects: a DSN, fresh databases, crashes. Tests import them from `services`."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import secrets
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
 
+from tests.testbed.mysqltree import mysqld
 from tests.testbed.processes import (
     Home,
     Process,
@@ -109,8 +111,8 @@ class Postgres(Database):
         super().close()
 
 
-class MariaDB(Database):
-    """MariaDB with a row-format binary log and utf8mb4; nothing is synced."""
+class MySQL(Database):
+    """MySQL with a row-format binary log, GTIDs and utf8mb4; nothing is synced."""
 
     def dsn(self, database: str = "mysql") -> str:
         return _with_database(self.url, database)
@@ -136,15 +138,13 @@ class MariaDB(Database):
 
     def close(self) -> None:
         if self.process is None and self.made:
-            statements = "\n".join(f"DROP DATABASE IF EXISTS `{name}`;" for name in self.made)
-            subprocess.run(
-                ["mariadb", "--no-defaults", "-h", self.host, "-P", str(self.port), "-u", self.user],
-                env={**plain_environment(), "MYSQL_PWD": self.password},
-                input=statements,
-                text=True,
-                check=False,
-            )
+            for name in self.made:
+                asyncio.run(self._execute(f"DROP DATABASE IF EXISTS `{name}`"))
         super().close()
+
+
+class MariaDB(MySQL):
+    """MariaDB, likewise; its GTIDs are its own."""
 
 
 def postgres_program(name: str) -> str:
@@ -376,6 +376,61 @@ def start_mariadb(home: Home, name: str = "mariadb", settings: Sequence[str] = (
     return MariaDB(f"mysql://root:{password}@127.0.0.1:{port}/mysql", "S3GC_TEST_MARIADB_DSN", process)
 
 
+def start_mysql(home: Home, name: str = "mysql", settings: Sequence[str] = ()) -> MySQL:
+    """A data folder of its own; `root` connects over TCP with a password. `settings`: options of mysqld."""
+    port, password = free_port(), secrets.token_hex(12)
+    folder = home.folder(name)
+    temporary = home.folder(f"{name}/tmp")
+    # It lies in the folder of whoever built the tools, so it runs as that user; for root it has to be told so.
+    program = [*mysqld(), *(["--user=root"] if os.geteuid() == 0 else [])]
+    common = [f"--datadir={folder / 'data'}", f"--tmpdir={temporary}", "--secure-file-priv=NULL"]
+    subprocess.run(
+        [*program, "--initialize-insecure", *common, "--innodb-redo-log-capacity=16M"],
+        env=plain_environment(),
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        check=True,
+    )
+    accounts = folder / "accounts.sql"  # runs at every start, before the port opens
+    accounts.write_text(
+        f"ALTER USER 'root'@'localhost' IDENTIFIED BY '{password}';\n"
+        f"CREATE USER IF NOT EXISTS 'root'@'127.0.0.1' IDENTIFIED BY '{password}';\n"
+        "GRANT ALL PRIVILEGES ON *.* TO 'root'@'127.0.0.1' WITH GRANT OPTION;\n"
+    )
+    process = Process(
+        home,
+        name,
+        [
+            *program,
+            *common,
+            f"--init-file={accounts}",
+            "--bind-address=127.0.0.1",
+            f"--port={port}",
+            f"--socket={folder / 's'}",
+            f"--pid-file={folder / 'pid'}",
+            "--mysqlx=OFF",
+            "--skip-name-resolve",
+            "--character-set-server=utf8mb4",
+            "--server-id=1",
+            "--log-bin=binlog",
+            "--gtid-mode=ON",
+            "--enforce-gtid-consistency=ON",
+            "--sync-binlog=0",
+            "--innodb-flush-log-at-trx-commit=0",
+            "--innodb-buffer-pool-size=128M",
+            "--innodb-redo-log-capacity=64M",
+            "--performance-schema-consumer-events-statements-current=OFF",
+            "--max-connections=100",
+            *settings,
+        ],
+        lambda: _answers(port),
+    )
+    process.start()
+    return MySQL(f"mysql://root:{password}@127.0.0.1:{port}/mysql", "S3GC_TEST_MYSQL_DSN", process)
+
+
 def postgres_from_environment() -> Postgres | None:
     url = os.environ.get("S3GC_TEST_POSTGRES_DSN")
     return Postgres(url, "S3GC_TEST_POSTGRES_DSN") if url else None
@@ -384,3 +439,8 @@ def postgres_from_environment() -> Postgres | None:
 def mariadb_from_environment() -> MariaDB | None:
     url = os.environ.get("S3GC_TEST_MARIADB_DSN")
     return MariaDB(url, "S3GC_TEST_MARIADB_DSN") if url else None
+
+
+def mysql_from_environment() -> MySQL | None:
+    url = os.environ.get("S3GC_TEST_MYSQL_DSN")
+    return MySQL(url, "S3GC_TEST_MYSQL_DSN") if url else None

@@ -13,6 +13,7 @@ import subprocess
 from pathlib import Path
 
 from tests.testbed import tools
+from tests.testbed.mirror import debian_mirror
 from tests.testbed.node import Node
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -99,7 +100,7 @@ def base_image() -> str:
         packages,
         "bookworm",
         str(folder / "root"),
-        *_debian_mirror(),
+        *debian_mirror(),
     ]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     left_out = (
@@ -124,21 +125,6 @@ def base_image() -> str:
     _buildah("build", "-q", "-t", BASE, str(folder), stdout=subprocess.DEVNULL)
     shutil.rmtree(folder)
     return BASE
-
-
-def _debian_mirror() -> list[str]:
-    """The mirror that this machine's own apt uses, so that the base image comes from there too."""
-    apt = Path("/etc/apt")
-    for source in [*sorted(apt.glob("sources.list*")), *sorted((apt / "sources.list.d").glob("*"))]:
-        if not source.is_file():
-            continue
-        for line in source.read_text().splitlines():
-            words = line.split()
-            if len(words) >= 2 and words[0] in ("URIs:", "deb"):
-                url = next((word for word in words[1:] if "://" in word), None)
-                if url and url.rstrip("/").endswith("debian"):
-                    return [url]
-    return []
 
 
 def digest_of_inputs(root: Path = ROOT) -> str:

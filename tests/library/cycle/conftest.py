@@ -100,5 +100,5 @@ def make_story(
 
 @pytest.fixture
 def soak_seconds() -> float:
-    """One part of the time that the soak tests have."""
-    return float(os.environ.get("S3GC_SOAK_MINUTES", "60")) * 60 / SOAK_PARTS
+    """One part of the time that the soak tests have; without S3GC_SOAK_MINUTES as long as their numbers take."""
+    return float(os.environ.get("S3GC_SOAK_MINUTES", "inf")) * 60 / SOAK_PARTS

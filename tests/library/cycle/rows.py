@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import asyncpg
-from tests.testbed.services import MariaDB, Postgres
+from tests.testbed.services import MySQL, Postgres
 
 __all__ = ["Late", "MariaRows", "PostgresRows", "Rows", "SqliteRows"]
 
@@ -150,7 +150,7 @@ def _numbered(statement: str) -> str:
 
 
 class MariaRows(Rows):
-    """`url` may be that of a user with fewer rights; the rows are written as the server's administrator."""
+    """MariaDB's or MySQL's. `url` may be that of a user with fewer rights; the rows are written as the server's administrator."""
 
     dialect = "mysql"
     column = f"`{COLUMN}`"
@@ -159,7 +159,7 @@ class MariaRows(Rows):
         self.url = self._admin = admin_url
 
     @classmethod
-    async def fresh(cls, server: MariaDB) -> MariaRows:
+    async def fresh(cls, server: MySQL) -> MariaRows:
         rows = cls(await server.fresh_database())
         await rows.begin()
         return rows
@@ -176,11 +176,15 @@ class MariaRows(Rows):
         )
 
     async def user(self, name: str, *grants: str) -> str:
-        """Make a user that may do just that (``{user}``, ``{database}`` in a grant) and return its URL."""
+        """Make a user that may do just that (``{user}``, ``{database}`` in a grant; ``{monitor}`` is the right to ask where
+        the binary log stands) and return its URL."""
         account = f"'{name}'@'%'"
-        await self.execute(f"create or replace user {account} identified by 'sesame-open'")
+        ((version,),) = await self.execute("select version()")
+        monitor = "binlog monitor" if "MariaDB" in version else "replication client"
+        await self.execute(f"drop user if exists {account}")
+        await self.execute(f"create user {account} identified by 'sesame-open'")
         for grant in grants:
-            await self.execute(grant.format(user=account, database=f"`{self.database}`"))
+            await self.execute(grant.format(user=account, database=f"`{self.database}`", monitor=monitor))
         parts = urlsplit(self._admin)
         return parts._replace(netloc=f"{name}:sesame-open@{parts.hostname}:{parts.port}").geturl()
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from tests.library.cycle.rows import MariaRows
 from tests.library.cycle.world import AtPhase, World
-from tests.testbed.services import MariaDB, S3Server
+from tests.testbed.services import MySQL, S3Server
 
 from s3gc.config import S3GCConfig
 from s3gc.exceptions import CDCError
@@ -28,17 +28,24 @@ BODIES = {key: key.encode() for key in KEYS}
 #: What a policy's account needs for all of it.
 GRANTS = (
     "grant select on {database}.* to {user}",
-    "grant process, replication slave, binlog monitor on *.* to {user}",
+    "grant process, replication slave, {monitor} on *.* to {user}",
 )
+
+
+@pytest.fixture(params=["mariadb", "mysql"])
+def database(request: pytest.FixtureRequest) -> MySQL:
+    """Each server in turn."""
+    server: MySQL = request.getfixturevalue(request.param)
+    return server
 
 
 @pytest.fixture
 async def world(
-    minio: S3Server, mariadb: MariaDB, credentials: Callable[[S3Server], None], tmp_path: Path
+    minio: S3Server, database: MySQL, credentials: Callable[[S3Server], None], tmp_path: Path
 ) -> World:
     """A bucket of 40 objects, 30 of them referenced."""
     credentials(minio)
-    rows = await MariaRows.fresh(mariadb)
+    rows = await MariaRows.fresh(database)
     rows.url = await rows.user("follower", *GRANTS)
     world = await World(minio, rows, tmp_path / "vault").begin()
     await world.upload(BODIES)
@@ -191,14 +198,14 @@ async def test_a_fault_of_the_stream_ends_the_deletions_and_is_checked_by_readin
 
 
 async def test_a_server_that_crashes_in_mid_cycle_costs_nothing(
-    world: World, mariadb: MariaDB, monkeypatch: pytest.MonkeyPatch
+    world: World, database: MySQL, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     late = await world.rows.late(KEYS[31])
 
     async def crash() -> None:
         await world.rows.execute("insert into files(`key`) values (?)", KEYS[30])
-        mariadb.kill()
-        mariadb.start()
+        database.kill()
+        database.start()
         await world.rows.execute("insert into files(`key`) values (?)", KEYS[35])
 
     at_drain(monkeypatch, 2, crash)
@@ -213,7 +220,9 @@ async def test_capture_that_cannot_be_had_is_an_error_with_the_grant_and_nothing
     world: World,
 ) -> None:
     url = await world.rows.user("no_follower", *GRANTS[:1], "grant process on *.* to {user}")  # type: ignore[attr-defined]
-    with pytest.raises(CDCError, match="GRANT REPLICATION SLAVE, BINLOG MONITOR ON") as caught:
+    with pytest.raises(
+        CDCError, match="GRANT REPLICATION SLAVE, (BINLOG MONITOR|REPLICATION CLIENT) ON"
+    ) as caught:
         await world.run(followed(world, database_url=url))
     assert "sesame-open" not in str(caught.value)
     assert world.present() == BODIES

@@ -114,10 +114,39 @@ async def my_run(connection: Any, *statements: str) -> Sequence[Sequence[Any]]:
 async def my_user(url: str, name: str, *grants: str) -> str:
     await my(
         url,
-        f"CREATE OR REPLACE USER {name}@'%' IDENTIFIED BY 'sesame-open'",
+        f"DROP USER IF EXISTS {name}@'%'",
+        f"CREATE USER {name}@'%' IDENTIFIED BY 'sesame-open'",
         *(grant.format(user=f"{name}@'%'") for grant in grants),
     )
     return as_user(url, name, "sesame-open")
+
+
+def numbers(count: int) -> str:
+    """SQL for a table with a column `seq` from 1 to `count`, on MySQL and MariaDB."""
+    rows = f"CONCAT('[', REPEAT('0,', {count - 1}), '0]')"
+    return f"JSON_TABLE({rows}, '$[*]' COLUMNS (seq FOR ORDINALITY)) numbers"
+
+
+async def is_mariadb(url: str) -> bool:
+    ((version,),) = await my(url, "SELECT VERSION()")
+    return "MariaDB" in version
+
+
+async def monitor_right(url: str) -> str:
+    """The right to ask where the binary log stands, as this server calls it."""
+    return "BINLOG MONITOR" if await is_mariadb(url) else "REPLICATION CLIENT"
+
+
+async def log_end(url: str) -> tuple[str, int]:
+    """File and offset of the end of the binary log."""
+    words = "SHOW MASTER STATUS" if await is_mariadb(url) else "SHOW BINARY LOG STATUS"
+    file, offset = (await my(url, words))[0][:2]
+    return str(file), int(offset)
+
+
+async def reset_log(url: str) -> None:
+    """Begin the binary log anew."""
+    await my(url, "RESET MASTER" if await is_mariadb(url) else "RESET BINARY LOGS AND GTIDS")
 
 
 async def until(predicate: Any, seconds: float = 10.0) -> None:

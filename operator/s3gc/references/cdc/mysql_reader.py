@@ -102,6 +102,11 @@ class BinlogReader:
         self.gtids: dict[int, tuple[int, int]] = {}
         self.transactions = 0
 
+    @property
+    def _place(self) -> str:
+        """Where it is, for people."""
+        return str(self.position) if self.position is not None else "the place where it was opened"
+
     def read(self, until: Position, gtid_set: str = "") -> Generator[list[Change], None, None]:
         """Yield batches of changes from `position` (or MySQL's `gtid_set`) on, until the log reaches `until`.
 
@@ -125,7 +130,7 @@ class BinlogReader:
                 raise
             except Exception as error:
                 raise CDCError(
-                    f"the binary log cannot be read after {self.position} ({type(error).__name__}: {error})"
+                    f"the binary log cannot be read after {self._place} ({type(error).__name__}: {error})"
                 ) from error
             if self.position is not None and self.position.reaches(until):
                 return
@@ -135,7 +140,7 @@ class BinlogReader:
                 time.sleep(_WAIT_SECONDS)
                 continue
             raise CDCError(
-                f"the stream of the binary log ended at {self.position}, before {until}, where the server's log was "
+                f"the stream of the binary log ended at {self._place}, before {until}, where the server's log was "
                 "when it was asked; is the direct address another server's?"
             )
 
@@ -228,7 +233,7 @@ class BinlogReader:
             )
         elif kind not in _HARMLESS:
             raise CDCError(
-                f"the binary log holds an event of type {kind} ({_NAMES.get(kind, 'unknown')}) after {self.position}, "
+                f"the binary log holds an event of type {kind} ({_NAMES.get(kind, 'unknown')}) after {self._place}, "
                 "which is not understood here, so rows may be in it that nobody saw"
             )
 
