@@ -143,6 +143,79 @@ def test_the_operator_may_do_its_work_in_every_namespace_and_nothing_else(monito
         monitored_api.kubectl("delete", "clusterrole,clusterrolebinding", own)
 
 
+def _job(name: str, labels: dict[str, str], owners: list[Manifest], **pod: Any) -> Manifest:
+    container = {"name": "c", "image": "none.example/none"}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": name, "labels": labels, "ownerReferences": owners},
+        "spec": {
+            "suspend": True,
+            "template": {"spec": {"restartPolicy": "Never", "containers": [container], **pod}},
+        },
+    }
+
+
+def test_the_operator_touches_jobs_of_its_own_alone(monitored_api: Kubernetes) -> None:
+    api = monitored_api
+    with api.namespace("op") as own, api.namespace("shop") as shop:
+        made = render({"fullnameOverride": own}, own)
+        policy = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
+        _apply(api, made, "CustomResourceDefinition", *RIGHTS, *policy)
+        who = f"system:serviceaccount:{own}:{own}"
+        api.apply(BUCKETGC, words=["-n", shop])
+        uid = api.get("bgc", "media", "-n", shop)["metadata"]["uid"]
+        mine = {"app.kubernetes.io/managed-by": "s3gc"}
+        owner = {
+            "apiVersion": "s3gc.dev/v1",
+            "kind": "BucketGC",
+            "name": "media",
+            "uid": uid,
+            "controller": True,
+        }
+        tokenless: dict[str, Any] = {"automountServiceAccountToken": False}
+        backup = _job("nightly-backup", {"app": "backup"}, [])
+        disguised = _job("disguised", mine, [])
+        api.apply(backup, disguised, words=["-n", shop])
+
+        def asks(*words: str, job: Manifest | None = None) -> str:
+            """What the API server says to the operator's account; empty where it does what is asked."""
+            text = None if job is None else json.dumps(job)
+            try:
+                api.kubectl(*words, "-n", shop, f"--as={who}", text=text)
+            except KubernetesError as error:
+                return str(error)
+            return ""
+
+        def creates(job: Manifest) -> str:
+            return asks("create", "-f", "-", job=job)
+
+        api.eventually("the policy", lambda: "of its own alone" in creates(_job("other", {}, [owner])))
+        assert "managed-by=s3gc" in asks("delete", "job", "nightly-backup", "--wait=false")
+        assert "controls" in asks("delete", "job", "disguised", "--wait=false")
+        assert "controls" in creates(_job("unowned", mine, [], **tokenless))
+        assert "token" in creates(_job("with-token", mine, [owner]))
+        host = {"name": "node", "hostPath": {"path": "/"}}
+        assert "folder of the node" in creates(
+            _job("on-the-node", mine, [owner], volumes=[host], **tokenless)
+        )
+        for words in (
+            ("get", "secrets"),
+            ("create", "configmap", "anything"),
+            ("label", "job", "nightly-backup", "app.kubernetes.io/managed-by=s3gc"),
+            ("patch", "job", "nightly-backup", "-p", '{"spec": {"suspend": false}}'),
+        ):
+            assert "forbidden" in asks(*words).lower(), words
+        names = [each["metadata"]["name"] for each in api.get("jobs", "-n", shop)["items"]]
+        assert sorted(names) == ["disguised", "nightly-backup"]
+        # Its own work goes through, and nobody else is asked anything.
+        assert creates(_job("media-29000000", mine, [owner], **tokenless)) == ""
+        assert asks("delete", "job", "media-29000000", "--wait=false") == ""
+        api.kubectl("delete", "job", "nightly-backup", "-n", shop, "--wait=false")
+        api.kubectl("delete", "clusterrole,clusterrolebinding", own)
+        api.kubectl("delete", ",".join(kind.lower() for kind in policy), f"{own}.{own}")
+
+
 def test_an_operator_of_some_namespaces_may_nothing_in_another(monitored_api: Kubernetes) -> None:
     with (
         monitored_api.namespace("op") as own,

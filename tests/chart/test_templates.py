@@ -123,6 +123,13 @@ CASES: dict[str, tuple[Look, Any, Any, Any, Values]] = {
     ),
     "rbac.create": (_operator_roles, 1, False, 0, {}),
     "rbac.userRoles": (_count("ClusterRole"), 3, False, 1, {}),
+    "rbac.admissionPolicy": (
+        lambda m: (_count("ValidatingAdmissionPolicy")(m), _count("ValidatingAdmissionPolicyBinding")(m)),
+        (1, 1),
+        False,
+        (0, 0),
+        {},
+    ),
     "serviceAccount.create": (
         lambda m: (_count("ServiceAccount")(m), pod(m)["serviceAccountName"]),
         (1, "s3gc"),

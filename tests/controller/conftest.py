@@ -26,6 +26,7 @@ from typing import Any, TypeVar
 import pytest
 
 from s3gc.controller.crd import definitions
+from tests.chart.rendering import render
 from tests.controller.made import OPERATION
 from tests.testbed.cluster import Cluster
 from tests.testbed.kubernetes import Kubernetes
@@ -83,6 +84,8 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubernetes]:
                 "roleRef": role,
                 "subjects": [subject],
             },
+            # And what the chart lays upon its Jobs: the whole of these tests is done under it.
+            *(each for each in render(namespace="default") if "AdmissionPolicy" in each["kind"]),
             {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
         )
         yield kubernetes

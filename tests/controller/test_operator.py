@@ -411,13 +411,14 @@ def test_a_restore_from_its_creation_to_what_a_person_waits_for(hands: Hands, pl
 def test_a_restore_that_fails_is_stalled(hands: Hands) -> None:
     gc = made(hands)
     job = restored(hands, f"r-{gc.name}", gc)
-    hands.end(job, {"outcome": "Failed", "errors": ["no operation has deleted anything"]}, 2)
+    said = "nothing to restore: no operation of policy shop.media has deleted anything"
+    hands.end(job, {"outcome": "Failed", "reason": "NothingToRestore", "errors": [said]}, 2)
     name = f"r-{gc.name}"
     eventually(
-        "it failed", lambda: hands.condition(name, "Succeeded", "gcrestores") == ("False", "RestoreFailed")
+        "it failed", lambda: hands.condition(name, "Succeeded", "gcrestores") == ("False", "NothingToRestore")
     )
-    assert hands.condition(name, "Stalled", "gcrestores") == ("True", "RestoreFailed")
-    assert hands.status(name, "gcrestores")["errors"] == ["no operation has deleted anything"]
+    assert hands.condition(name, "Stalled", "gcrestores") == ("True", "NothingToRestore")
+    assert hands.status(name, "gcrestores")["errors"] == [said]
 
 
 def test_a_restore_whose_job_is_deleted_is_no_success(hands: Hands) -> None:

@@ -109,6 +109,24 @@ def test_a_failed_cycle_leaves_ready_true(outcome: str, code: int, status: str, 
     assert found["Ready"] == ("True", "OnDemand")
 
 
+def test_a_refusal_says_its_number_or_its_sentence_and_a_dry_run_what_an_execute_would_meet() -> None:
+    sentence = "bucket 'shop-media' is not versioned and its store ignores If-Match on DELETE. The way on: enable versioning"
+    bare = short("Refused", guards=[{"guard": "deletion"}], errors=[sentence])
+    assert (
+        cycle_said(read_cycle(job(state=JobState.FAILED), [pod(bare, 3)]).cycle, None).message
+        == f"refused: {sentence}"
+    )
+    guards = [{"guard": "maxDeletePercent", "value": 63.5, "limit": 10}]
+    counted = short("Refused", guards=guards, errors=["why"])
+    said = cycle_said(read_cycle(job(state=JobState.FAILED), [pod(counted, 3)]).cycle, None)
+    assert said.message == "refused: maxDeletePercent: 63.5, limit 10"
+    dry = short(
+        "Succeeded", mode="dry_run", total_scanned=9, verified_orphans=4, deletion="Execute would be refused"
+    )
+    said = cycle_said(read_cycle(job(), [pod(dry)]).cycle, None)
+    assert said.message == "4 of 9 objects would go; Execute would be refused"
+
+
 def test_a_plan_that_waits_says_how_to_approve_it() -> None:
     message = short("AwaitingApproval", plan_digest=DIGEST, planned_objects=1234)
     reading = read_cycle(job(), [pod(message)])

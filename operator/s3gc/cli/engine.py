@@ -200,9 +200,13 @@ async def find_operation_id(
                 )
             if is_ours(record) and not (with_deletions and record.journal == "none"):
                 return record.id
-        what = "operation that deleted anything" if with_deletions else "operation"
         whose = "" if of.bucket == ANY_BUCKET else f" of policy {of.policy_name}"
-        raise ConfigurationError(f"the vault {vault.location} has no {what}{whose} yet")
+        if with_deletions:
+            raise ConfigurationError(
+                f"nothing to restore: no operation{whose} in the vault {vault.location} has deleted anything",
+                details={"reason": "NothingToRestore"},
+            )
+        raise ConfigurationError(f"the vault {vault.location} has no operation{whose} yet")
     name = wanted.upper()
     known = await vault.operation_ids()
     matches = [found for found in known if found.startswith(name) or found.endswith(name)]

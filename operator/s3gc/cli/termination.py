@@ -52,6 +52,8 @@ class LastWords:
         else:
             message = redact(f"unexpected {type(error).__name__}: {error}")
         short: dict[str, object] = {"outcome": outcome, "errors": [message[:1000]], "guards": []}
+        if isinstance(error, S3GCError) and isinstance(reason := error.details.get("reason"), str):
+            short["reason"] = reason
         if isinstance(error, RefusedError) and "guard" in error.details:
             short["guards"] = [{"guard": str(error.details["guard"]), "waivable": False, "waived": False}]
         self._text = json.dumps(short, ensure_ascii=False)

@@ -85,7 +85,9 @@ def cycle_said(cycle: Cycle | None, pending: PendingApproval | None) -> Said:
     if cycle.outcome is Outcome.SUCCEEDED:
         return Said(name, "True", "Succeeded", _numbers(cycle))
     if cycle.outcome is Outcome.REFUSED:
-        why = "; ".join(cycle.guards[:3]) or _first(cycle, "a guard said no")
+        # A guard that has no number says nothing by its name alone; then the error does.
+        numbers = [guard for guard in cycle.guards if ": " in guard]
+        why = "; ".join(numbers[:3]) or _first(cycle, "; ".join(cycle.guards[:3]) or "a guard said no")
         return Said(name, "False", "Refused", f"refused: {why}{approve}")
     if cycle.outcome is Outcome.PARTIALLY_FAILED:
         return Said(name, "False", "PartiallyFailed", f"{_numbers(cycle)}; {_first(cycle, 'a part failed')}")
@@ -102,4 +104,5 @@ def _numbers(cycle: Cycle) -> str:
         if cycle.late_references or cycle.healed_count:
             text += f", {cycle.late_references + cycle.healed_count:,} restored because they are referenced"
         return text
-    return f"{cycle.verified_orphans:,} of {cycle.total_scanned:,} objects would go"
+    text = f"{cycle.verified_orphans:,} of {cycle.total_scanned:,} objects would go"
+    return f"{text}; {cycle.deletion}" if cycle.deletion else text

@@ -146,6 +146,7 @@ def read_cycle(job: JobView, pods: Sequence[PodView], log: str = "") -> CycleRea
         duration_seconds=round(_amount(short.get("duration_seconds")), 3),
         **{name: _count(short.get(name)) for name in _COUNTS},
         verification=_text(short.get("verification"), 32),
+        deletion=_text(short.get("deletion"), 500),
         plan_digest=_text(short.get("plan_digest"), 128),
         guards=tuple(_guard(each) for each in _tripped(short)[:MAX_ERRORS]),
         errors=errors[:MAX_ERRORS],
@@ -197,7 +198,7 @@ def read_restore(job: JobView, pods: Sequence[PodView]) -> RestoreReading:
             why = f"Job {job.name} ended and left no result"
         return RestoreReading(
             succeeded=False,
-            reason="ResultUnknown" if job.state is JobState.COMPLETE else "RestoreFailed",
+            reason="ResultUnknown" if job.state is JobState.COMPLETE else _reason(short),
             message=said[0] if said else why,
             operation_id=_text(short.get("operation_id"), 64),
             errors=said or (why,),
@@ -222,6 +223,11 @@ def read_restore(job: JobView, pods: Sequence[PodView]) -> RestoreReading:
         restored_bytes=_count(short.get("restored_bytes")),
         errors=errors[:MAX_ERRORS],
     )
+
+
+def _reason(short: Mapping[str, Any]) -> str:
+    """Why a restore did nothing: by the error's own reason, where it has one that is known."""
+    return "NothingToRestore" if short.get("reason") == "NothingToRestore" else "RestoreFailed"
 
 
 def pod_trouble(pods: Iterable[PodView]) -> str | None:

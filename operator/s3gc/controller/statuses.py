@@ -169,6 +169,9 @@ class Cycle(_Status):
     verification: Short | None = Field(
         None, description="How candidates were verified: cdc, query or rescan."
     )
+    deletion: Text | None = Field(
+        None, description="How objects were deleted; in another mode what Execute would meet."
+    )
     plan_digest: Short | None = Field(None, description="Of the plan.")
     guards: Annotated[tuple[Text, ...], Field(max_length=MAX_ERRORS)] = Field(
         (), description="Guards that said no, with their numbers."

@@ -44,7 +44,7 @@ from s3gc.store.bucket import VersioningStatus
 from s3gc.store.clock import StoreClock
 from s3gc.store.probe import Capabilities, probe
 from s3gc.sweep.check import check_operation
-from s3gc.sweep.delete import Method, choose_method
+from s3gc.sweep.delete import Method, choose_method, foreseen
 from s3gc.sweep.heal import heal
 from s3gc.sweep.purge import check_purge, purge_earlier
 from s3gc.sweep.purge_recover import close_purges, open_purges, recover_purges
@@ -123,6 +123,7 @@ class _Cycle:
         self.followings: dict[str, Following] = {}
         self.capabilities: Capabilities | None = None
         self.method: Method | None = None
+        self.foreseen = ""  # what an execute would meet, where this is none
         self.verifier: Verifier = Verifier([])
         self.stop = asyncio.Event()
         self.has_open_purge = False
@@ -239,6 +240,7 @@ class _Cycle:
 
     async def _preflight_store(self) -> None:
         if not self.executing:
+            self.foreseen = await foreseen(self.bucket, self.config)
             return
         if doubt := self.clock.doubt:
             self.refusal = RefusedError(f"bucket {self.config.bucket!r}: {doubt}", details={"guard": "clock"})
@@ -556,7 +558,7 @@ class _Cycle:
             started_at=self.started_at,
             completed_at=self.clock.now(),
             seconds=time.monotonic() - self.began,
-            deletion=str(self.method or ""),
+            deletion=str(self.method or self.foreseen),
             verifier=self.verifier,
             requests=self.bucket.requests,
         )

@@ -26,7 +26,7 @@ from s3gc.store.types import DeleteAnswer
 from s3gc.sweep.outcomes import NO_VERSION, Deleted, Deletion, Denied, Kept
 from s3gc.vault.records import BackupEntry
 
-__all__ = ["Method", "choose_method", "delete_object"]
+__all__ = ["Method", "choose_method", "delete_object", "foreseen"]
 
 
 class Method(StrEnum):
@@ -71,6 +71,25 @@ def choose_method(capabilities: Capabilities, config: S3GCConfig) -> Method:
         "before its deletion would be destroyed",
         "enable versioning on the bucket (recommended), or accept that race with deletion: {condition: BestEffort}",
     )
+
+
+async def foreseen(bucket: Bucket, config: S3GCConfig) -> str:
+    """Say what an Execute would meet in this bucket, as far as looking tells; "" when nothing, or nothing may be asked.
+
+    For the modes that delete nothing: what the store really honours only an Execute can try.
+    """
+    try:
+        status = (await bucket.versioning()).status
+    except (AccessDeniedError, StoreError):
+        return ""
+    if status == "Suspended":
+        return "Execute would be refused: versioning is Suspended; enable it on the bucket"
+    if status == "Off" and config.deletion.condition is DeletionCondition.REQUIRED:
+        return (
+            "Execute would be refused unless the store honours If-Match on DELETE, since the bucket is not versioned: "
+            "enable versioning (recommended), or accept the race with deletion: {condition: BestEffort}"
+        )
+    return ""
 
 
 def _refused(what: str, way_on: str) -> RefusedError:

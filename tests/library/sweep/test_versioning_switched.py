@@ -36,6 +36,20 @@ async def test_a_suspended_bucket_is_refused(s3: S3Server, new_world: NewWorld) 
     assert world.present() == BODIES
 
 
+async def test_a_dry_run_says_what_an_execute_would_meet(minio: S3Server, new_world: NewWorld) -> None:
+    world = await _begin(await new_world(minio, versioning=False))
+    dry = world.config(mode="dry_run")
+    result = await world.run(dry)
+    assert (result.outcome, result.verified_orphans) == (Outcome.SUCCEEDED, 12)
+    assert result.deletion.startswith("Execute would be refused unless the store honours If-Match")
+    assert (await world.run(world.config(mode="audit_only"))).deletion == result.deletion
+    assert (await world.run(dry.with_updates(deletion={"condition": "best_effort"}))).deletion == ""
+    set_versioning(world, "Enabled")
+    assert (await world.run(dry)).deletion == ""
+    set_versioning(world, "Suspended")
+    assert "versioning is Suspended" in (await world.run(dry)).deletion
+
+
 async def test_suspended_under_the_sweep_null_versions_come_back_and_nothing_more_is_deleted(
     s3: S3Server, new_world: NewWorld
 ) -> None:
