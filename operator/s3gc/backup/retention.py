@@ -3,7 +3,8 @@
 An operation expires as a whole, or not at all. It goes in an order in which every instant is honest: first
 its record says that it is expiring, then a line in ``expired/<month>.jsonl`` says so for good, then its
 files go, its record last. A run that is killed in between is finished by the next one. What may still be
-needed never expires: an open journal, a hold, a record that cannot be read.
+needed never expires: an open journal, a hold, a record that cannot be read, the only copy of a referenced object that
+the last healing could not bring back.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from s3gc.exceptions import LockedError, VaultCorruptedError, VaultError
 from s3gc.vault import catalog
 from s3gc.vault.codec import dump_line
 from s3gc.vault.lock import ScopeLock
+from s3gc.vault.operation_record import OWES
 from s3gc.vault.operations import Operation, OperationRecord
 from s3gc.vault.vault import Vault
 
@@ -46,7 +48,7 @@ def is_expired(record: OperationRecord, *, now: datetime, retention_days: float,
     versions were purged from the bucket counts from then on, because the vault has the only copy since."""
     if record.extra.get("expiring"):
         return True  # begun; there is no way back
-    if is_held or record.problem or record.journal == "open":
+    if is_held or record.problem or record.journal == "open" or record.extra.get(OWES):
         return False
     since = record.completed_at or record.started_at
     if only_copy := record.extra.get("only_copy_since"):

@@ -16,6 +16,7 @@ from s3gc.references.reader import ReadColumn
 from s3gc.references.types import PrefixReference
 from s3gc.store.bucket import Bucket, VersioningStatus
 from s3gc.sweep.check import CheckResult, bring_back_all
+from s3gc.vault.operation_record import OWES
 from s3gc.vault.operations import Operation
 from s3gc.vault.records import BackupEntry
 from s3gc.vault.vault import Scope, Vault
@@ -38,6 +39,7 @@ async def heal(
 ) -> CheckResult:
     """Bring back (or, with `bucket` None, only report in `late`) deleted keys that the read references name."""
     result = CheckResult()
+    owing: set[str] = set()
     async for owners in _deleted_keys(vault, scope, except_operation):
         matcher = Matcher(owners, [column.spec for column in columns])
         for column in columns:
@@ -66,7 +68,22 @@ async def heal(
                 versioning=versioning,
                 create_only=create_only,
             )
+            if not result.failed.keys().isdisjoint(keys):
+                owing.add(operation_id)
+    if bucket is not None:
+        await _note_owing(vault, scope, owing)
     return result
+
+
+async def _note_owing(vault: Vault, scope: Scope, owing: set[str]) -> None:
+    """Note which operations have the only copy of an object that is referenced and could not be brought back, and of
+    which that is over: such a backup must not expire, however old it is."""
+    for record in await vault.operations(scope_id=scope.id):
+        if not record.problem and bool(record.extra.get(OWES)) is not (record.id in owing):
+            extra = {name: value for name, value in record.extra.items() if name != OWES}
+            await vault.operation(record.id).update(
+                extra={**extra, OWES: True} if record.id in owing else extra
+            )
 
 
 async def _deleted_keys(vault: Vault, scope: Scope, except_operation: str) -> AsyncIterator[dict[str, str]]:

@@ -8,7 +8,10 @@ from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any
 
-__all__ = ["Approval", "OperationRecord", "iso_time"]
+__all__ = ["OWES", "Approval", "OperationRecord", "iso_time"]
+
+#: In `OperationRecord.extra`: an object of it is referenced and could not be brought back yet, so it must not expire.
+OWES = "healing_failed"
 
 
 @dataclass(frozen=True, slots=True)
