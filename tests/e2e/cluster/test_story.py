@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 import urllib.request
 from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlsplit
 
+import asyncmy
 import asyncpg
 import pytest
 
 from tests.e2e.cluster.conftest import Operator
 from tests.e2e.cluster.shop import Shop
 from tests.testbed.kubernetes import KubernetesError
-from tests.testbed.services import Postgres
+from tests.testbed.services import MariaDB, Postgres, s3_client
 
 
 async def _rows(dsn: str, keys: list[str]) -> None:
@@ -73,6 +78,67 @@ async def test_dry_run_then_execute_then_everything_back(
         f's3gc_cycles_total{{name="media",namespace="{operator.namespace}",outcome="Succeeded"}} 3.0'
         in metrics
     )
+
+
+async def _mariadb_rows(dsn: str, keys: list[str]) -> None:
+    parts = urlsplit(dsn)
+    connection = await asyncmy.connect(
+        host=parts.hostname, port=parts.port, user=parts.username, password=parts.password, db=parts.path[1:],
+        autocommit=True,
+    )  # fmt: skip
+    try:
+        async with connection.cursor() as cursor:
+            await cursor.execute(
+                "CREATE TABLE users (id int PRIMARY KEY AUTO_INCREMENT, avatar_url varchar(200))"
+            )
+            await cursor.executemany(
+                "INSERT INTO users (avatar_url) VALUES (%s)", [(f"/{key}",) for key in keys]
+            )
+    finally:
+        await connection.ensure_closed()
+
+
+async def test_on_its_schedule_in_every_mode_with_mariadb(
+    operator: Operator, mariadb: MariaDB, shop: Callable[..., Shop]
+) -> None:
+    dsn = await mariadb.fresh_database()
+    shops = {"DryRun": shop(dsn, "dry"), "AuditOnly": shop(dsn, "audit"), "Execute": shop(dsn, "live")}
+    referenced = sorted(shops["Execute"].bodies)[:24]
+    await _mariadb_rows(dsn, referenced)
+    for mode, one in shops.items():
+        one.apply(one.policy(mode, schedule="* * * * *"))
+    audit = shops["AuditOnly"]
+    asked = audit.cycle("now")  # in the third mode on request, too
+    assert (asked["outcome"], asked["verifiedOrphans"], asked["deletedCount"]) == ("Succeeded", 6, 0)
+
+    def on_time(one: Shop) -> dict[str, Any] | None:
+        last: dict[str, Any] = one.object().get("status", {}).get("lastCycle", {})
+        return last if re.fullmatch(rf"{one.name}-\d+", last.get("jobName", "")) else None
+
+    for mode, one in shops.items():
+        last = operator.cluster.eventually(f"{mode} on its schedule", lambda one=one: on_time(one), 150)
+        one.kubectl("patch", "bgc", one.name, "--type=merge", "-p", '{"spec": {"suspend": true}}')
+        assert (last["outcome"], last["mode"], last["verifiedOrphans"]) == ("Succeeded", mode, 6)
+        assert last["deletedCount"] == (6 if mode == "Execute" else 0)
+        assert set(one.present()) == (set(referenced) if mode == "Execute" else set(one.bodies))
+        minute = int(last["jobName"].rpartition("-")[2]) * 60
+        scheduled = datetime.fromisoformat(one.object()["status"]["lastScheduleTime"])
+        assert scheduled.timestamp() >= minute
+
+    live = shops["Execute"]
+    name = live.object()["status"]["lastCycle"]["operationID"]
+    live.apply(
+        {
+            "apiVersion": "s3gc.dev/v1",
+            "kind": "GCRestore",
+            "metadata": {"name": "undo-live"},
+            "spec": {"bucketGCRef": {"name": "live"}, "operationID": name},
+        }
+    )
+    live.kubectl("wait", "--for=condition=Succeeded", "gcrestore/undo-live", "--timeout=120s")
+    assert live.present() == live.bodies
+    head = s3_client(live.store).head_object(Bucket=live.bucket, Key=max(live.bodies))
+    assert (head["ContentType"], head["Metadata"]) == ("image/jpeg", {"n": "29"})
 
 
 def _metrics(operator: Operator) -> str:

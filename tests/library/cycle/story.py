@@ -432,6 +432,7 @@ class Story:
             self.unsure += self.is_cut_off and not self.world.versioning and key in self.gone
             self.view[key] = version
             self.past.setdefault(key, []).append(version)
+            self._seen.pop(key, None)  # the same bytes in the same second look like what was there
             self.gone.pop(key, None)
 
     async def _commit(self, after: float | None) -> None:
