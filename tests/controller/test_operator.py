@@ -317,6 +317,12 @@ def test_pods_of_a_job_that_was_deleted_hold_the_vault_until_they_are_gone(hands
     one, other = made(hands, vault=vault), made(hands, vault=vault)
     hands.request(one.name)
     job = hands.job(one.name)
+    # On a node, as a pod that runs always is: one that ends and has none, Kubernetes itself would give up for lost.
+    hands.core.create_node({"metadata": {"name": "slow"}, "spec": {"unschedulable": True}})
+    target = {"apiVersion": "v1", "kind": "Node", "name": "slow"}
+    hands.core.create_namespaced_binding(
+        NAMESPACE, {"metadata": {"name": hands.pod(job)}, "target": target}, _preload_content=False
+    )
     pod = hands.run(job)
     # A pod that ends slowly: as with a kubelet that waits for the process, the object stays for a while.
     keep = {"metadata": {"finalizers": ["tests.s3gc.dev/slow"]}}
@@ -329,7 +335,9 @@ def test_pods_of_a_job_that_was_deleted_hold_the_vault_until_they_are_gone(hands
     )
     never("a Job beside that pod", lambda: hands.jobs(other.name), 3)
     hands.core.patch_namespaced_pod(pod, NAMESPACE, {"metadata": {"finalizers": None}})
+    hands.core.delete_namespaced_pod(pod, NAMESPACE, grace_period_seconds=0)
     assert hands.job(other.name)
+    hands.core.delete_node("slow")
 
 
 def test_a_restore_goes_before_the_next_cycle(hands: Hands) -> None:

@@ -171,7 +171,7 @@ async def test_a_dry_run_opens_nothing_and_a_query_is_read_again_beside_the_stre
     await world.execute(f"create table more(id int, {world.rows.column} varchar(100))")
     await world.execute(f"insert into more values (1, '{KEYS[38]}')")
     source = {
-        "name": "shop",
+        "name": "database",  # as in the dry run: another name would be another column, and this one gone
         "url": world.rows.url,
         "tables": [{"table": "files", "columns": ["key"]}],
         "queries": [{"name": "more", "sql": f"select {world.rows.column} from more"}],
