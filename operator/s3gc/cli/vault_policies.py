@@ -71,7 +71,9 @@ async def _change_scope(config: S3GCConfig, name: str, new: str | None) -> tuple
     async with open_vault(config, read_only=False) as vault:
         known = [scope for scope in await vault.scopes() if not scope.retired]
         found = [
-            scope for scope in known if scope.name == name and config.bucket in (ANY_BUCKET, scope.bucket)
+            scope
+            for scope in known
+            if name in (scope.name, scope.id) and config.bucket in (ANY_BUCKET, scope.bucket)
         ]
         if not found:
             names = ", ".join(sorted({scope.name for scope in known})) or "none"
@@ -80,8 +82,8 @@ async def _change_scope(config: S3GCConfig, name: str, new: str | None) -> tuple
             )
         if len(found) > 1:
             raise ConfigurationError(
-                f"{name!r} is a policy of {len(found)} buckets in the vault {vault.location}: "
-                f"{', '.join(scope.bucket for scope in found)}. Say which with --bucket"
+                f"{name!r} is the name of {len(found)} policies in the vault {vault.location}: "
+                f"{', '.join(f'{scope.id} (bucket {scope.bucket})' for scope in found)}. Say which by its id"
             )
         async with hold_scope(vault, found[0]):
             if new is not None:

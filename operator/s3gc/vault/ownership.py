@@ -4,7 +4,8 @@ A policy finds its scope by its name and bucket. Whoever only looks may also fin
 by the bucket alone where that says which), because nothing depends on it. Whoever is about to own objects may not: two
 policies taken for one would never be refused as overlapping, and each would delete what only the other's database
 references. So a cycle takes a scope over under a name with another namespace only when everything else says that it is
-the same policy: bucket, store, databases and what is read in them.
+the same policy: bucket, store, databases and what is read in them. And policies that nobody named all have their
+bucket's name: two applications that share a bucket and a vault are told apart by their databases.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ async def seen_scope(storage: Storage, config: S3GCConfig) -> Scope:
     """
     wanted = _wanted(config)
     scopes = [scope for scope in await load_scopes(storage, strict=False) if scope.bucket == wanted.bucket]
-    if (exact := _named(scopes, wanted.name)) is not None:
+    if (exact := _named(scopes, wanted, named=bool(config.name))) is not None:
         return exact
     owners = [scope for scope in scopes if not scope.retired]
     kin = [scope for scope in owners if config.name and differ_in_namespace(scope.name, wanted.name)]
@@ -105,6 +106,15 @@ async def own_scope(storage: Storage, held: Scope, config: S3GCConfig, *, execut
         await storage.delete(path)
     elif record != known:
         await storage.write(path, known.to_json())
+    if other.name == ours.name:
+        raise RefusedError(
+            f"the vault {storage.location} knows {other.shown} of bucket {ours.bucket!r} by what {_databases(other)} "
+            f"references, and this one, which has no name either, reads {_databases(ours)}. Two applications that "
+            "share a bucket must not own the same objects: give each a name (`name`) and prefixes of its own. If this is the "
+            "same application whose database has another address now, give it a name and tell the vault: "
+            f"`s3gc vault rename {other.name} NAME --bucket {ours.bucket}`",
+            details={"guard": "overlap", "scope": ours.id, "other": other.id},
+        )
     raise RefusedError(
         f"{ours.shown} and {other.shown} of the vault {storage.location} overlap in bucket {ours.bucket!r}: each would "
         "delete what only the other's database references. Give one of them other prefixes. If both are one policy "
@@ -119,7 +129,7 @@ async def rename_scope(storage: Storage, scope: Scope, name: str) -> Scope:
 
     Call it under the scope's lock. Raises ConfigurationError when the bucket has a policy of that name.
     """
-    if _named([each for each in await load_scopes(storage) if each.bucket == scope.bucket], name) is not None:
+    if any(each.name == name and each.bucket == scope.bucket for each in await load_scopes(storage)):
         raise ConfigurationError(
             f"the vault {storage.location} has a policy {name!r} of bucket {scope.bucket!r} already; a policy keeps "
             "its own history. Choose another name"
@@ -137,7 +147,7 @@ async def retire_scope(storage: Storage, scope: Scope) -> None:
 
 def _claimed(scopes: list[Scope], wanted: Scope, *, named: bool) -> Scope:
     ours = [scope for scope in scopes if scope.bucket == wanted.bucket]
-    if (exact := _named(ours, wanted.name)) is not None:
+    if (exact := _named(ours, wanted, named=named)) is not None:
         return exact
     same = [scope for scope in ours if named and _is_the_same_policy(scope, wanted)]
     return same[0] if len(same) == 1 else _fresh(wanted, scopes)
@@ -154,9 +164,25 @@ def _is_the_same_policy(scope: Scope, wanted: Scope) -> bool:
     )
 
 
-def _named(scopes: list[Scope], name: str) -> Scope | None:
-    same = sorted((scope for scope in scopes if scope.name == name), key=lambda scope: scope.retired)
+def _named(scopes: list[Scope], wanted: Scope, *, named: bool) -> Scope | None:
+    """The scope of that name. A name that nobody gave says nothing: whoever shares no database with it is another."""
+    same = [s for s in scopes if s.name == wanted.name and (named or not _are_strangers(s, wanted))]
+    same.sort(key=lambda scope: scope.retired)
     return same[0] if same else None
+
+
+def _are_strangers(scope: Scope, wanted: Scope) -> bool:
+    known, ours = _addresses(scope), _addresses(wanted)
+    return bool(known and ours) and known.isdisjoint(ours)
+
+
+def _addresses(scope: Scope) -> set[str]:
+    """The databases that are read, by their addresses, as `_described` writes them."""
+    return {source.partition(": ")[0] for source in scope.sources if "://" in source}
+
+
+def _databases(scope: Scope) -> str:
+    return ", ".join(sorted(_addresses(scope)))
 
 
 def _fresh(wanted: Scope, scopes: list[Scope]) -> Scope:

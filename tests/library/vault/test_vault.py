@@ -343,3 +343,27 @@ async def test_the_catalog_of_an_s3_vault_lies_in_a_cache_folder(
     assert vault.catalog_path == tmp_path / "cache/s3gc/vaults" / vault.id / "vault.db"
     assert vault.catalog_path.parent.is_dir()
     await vault.close()
+
+
+async def test_two_unnamed_policies_with_databases_of_their_own_are_never_taken_for_one(
+    tmp_path: Path,
+) -> None:
+    """Two applications, one bucket, one vault, no names: each would delete what only the other's rows name."""
+    folder = tmp_path / "vault"
+    vault = await Vault.open(policy(folder))
+    shop = await cycle(vault, policy(folder, prefixes=["a/"], **SHOP))
+    blog = {**SHOP, "database_url": "postgresql://app:secret@blog.internal/shop"}
+    with pytest.raises(RefusedError, match=r"blog\.internal") as caught:
+        await cycle(vault, policy(folder, **blog))
+    assert "s3gc vault rename" in str(caught.value)
+    assert "secret" not in str(caught.value)
+    assert await vault.scopes() == [shop]
+    # With prefixes of its own it is a policy beside the other, and each finds its own again.
+    other = await cycle(vault, policy(folder, prefixes=["b/"], **blog))
+    assert other.id != shop.id
+    assert (await cycle(vault, policy(folder, prefixes=["a/", "c/"], **SHOP))).id == shop.id
+    assert (await vault.scope(policy(folder, prefixes=["b/"], **blog))).id == other.id
+    # A database that moved: named, it goes on where it was.
+    await rename_scope(vault.storage, shop, "shop")
+    moved = policy(folder, name="shop", **{**SHOP, "database_url": "postgresql://db-2.internal/shop"})
+    assert (await cycle(vault, moved.with_updates(prefixes=["a/"]))).id == shop.id
