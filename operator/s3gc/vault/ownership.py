@@ -110,8 +110,8 @@ async def own_scope(storage: Storage, held: Scope, config: S3GCConfig, *, execut
         raise RefusedError(
             f"the vault {storage.location} knows {other.shown} of bucket {ours.bucket!r} by what {_databases(other)} "
             f"references, and this one, which has no name either, reads {_databases(ours)}. Two applications that "
-            "share a bucket must not own the same objects: give each a name (`name`) and prefixes of its own. If this is the "
-            "same application whose database has another address now, give it a name and tell the vault: "
+            "share a bucket must not own the same objects: give each a name (`name`) and prefixes of its own. If this "
+            "is the same application whose database has another address now, give it a name and tell the vault: "
             f"`s3gc vault rename {other.name} NAME --bucket {ours.bucket}`",
             details={"guard": "overlap", "scope": ours.id, "other": other.id},
         )
