@@ -238,9 +238,16 @@ class QueryConfig(_Value):
     key_prefixes: tuple[str, ...] = Field(default=(), max_length=16)
 
 
+#: How much of its log a PostgreSQL may have to keep for a cycle that follows it before the cycle rather ends.
+MAX_LAG_BYTES = 10 * 1024**3
+
+
 class CDCConfig(_Value):
+    """How changes are captured. `url` is the direct address, past any pooler; `max_lag_bytes` is PostgreSQL's alone."""
+
     backend: Annotated[CDCBackend, _Spelled]
     url: SecretStr | None = None
+    max_lag_bytes: int = Field(default=MAX_LAG_BYTES, ge=16 * 1024**2, le=2**53 - 1)
 
 
 class SourceConfig(_Value):

@@ -18,7 +18,7 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from s3gc.config import S3GCConfig, configuration_problems, list_problems
+from s3gc.config import MAX_LAG_BYTES, CDCConfig, S3GCConfig, configuration_problems, list_problems
 from s3gc.exceptions import ConfigurationError
 from s3gc.manifest import API_VERSION, BucketGC, BucketGCSpec, ReferenceSpec, VaultSpec, camel
 from s3gc.names import SETTINGS
@@ -181,7 +181,7 @@ def to_manifest(config: S3GCConfig, *, namespace: str | None = None) -> dict[str
             {
                 "name": source.name,
                 "database": {"urlSecretRef": {"name": f"{policy}-{source.name}", "key": "url"}},
-                **_cdc_reference(policy, source.name, source.cdc.backend if source.cdc else None),
+                **_cdc_reference(policy, source.name, source.cdc),
                 **source.model_dump(
                     by_alias=True, mode="json", include={"tables", "queries", "derivatives", "ignore_columns"}
                 ),
@@ -235,7 +235,7 @@ def _source(
             )
         values["url"] = url or None
     if reference.cdc is not None:
-        values["cdc"] = {"backend": reference.cdc.backend}
+        values["cdc"] = {"backend": reference.cdc.backend, "maxLagBytes": reference.cdc.max_lag_bytes}
         if environ is not None and reference.cdc.url_secret_ref is not None:
             variable = f"S3GC_SOURCE_{index}_CDC_URL"
             values["cdc"]["url"] = environ.get(variable) or None
@@ -274,11 +274,12 @@ def _vault_manifest(config: S3GCConfig, policy: str) -> dict[str, Any]:
     return values
 
 
-def _cdc_reference(policy: str, source: str, backend: str | None) -> dict[str, Any]:
-    if backend is None:
+def _cdc_reference(policy: str, source: str, cdc: CDCConfig | None) -> dict[str, Any]:
+    if cdc is None:
         return {}
     secret = {"name": f"{policy}-{source}", "key": "direct-url"}
-    return {"cdc": {"backend": str(backend), "urlSecretRef": secret}}
+    limit = {"maxLagBytes": cdc.max_lag_bytes} if cdc.max_lag_bytes != MAX_LAG_BYTES else {}
+    return {"cdc": {"backend": str(cdc.backend), "urlSecretRef": secret, **limit}}
 
 
 def _given(part: BaseModel, *names: str) -> dict[str, Any]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.library.cycle.rows import Late, PostgresRows
 from tests.library.cycle.world import AtPhase, World
-from tests.testbed.services import Postgres, S3Server
+from tests.testbed.services import Home, Postgres, S3Server, start_postgres
 
 from s3gc.exceptions import CDCError
 from s3gc.references.cdc.following import Following
@@ -230,4 +231,75 @@ async def test_what_was_written_between_two_runs_is_in_no_stream_and_comes_back_
     after = await world.run(world.config(**changes))
     assert (after.healed_count, after.verified, after.verification) == (2, True, VerificationLevel.CDC)
     assert world.present().keys() == {*KEYS[:30], KEYS[35], KEYS[36]}
+    assert await left_on_the_server(world) == []
+
+
+@pytest.fixture
+async def alone(
+    testbed_home: Home, credentials: Callable[[S3Server], None], minio: S3Server, tmp_path: Path
+) -> AsyncIterator[tuple[World, dict[str, Any], Postgres]]:
+    """As `followed`, on a server that a test may crash."""
+    server = start_postgres(testbed_home, f"postgres-{tmp_path.name}")
+    try:
+        credentials(minio)
+        world = await World(minio, await PostgresRows.fresh(server), tmp_path / "vault").begin()
+        await world.upload(BODIES)
+        await world.reference(KEYS[:30])
+        yield world, {"cdc_backend": "postgres", "group_objects": 2, "canary_objects": 1}, server
+    finally:
+        server.close()
+
+
+def before_drain(monkeypatch: pytest.MonkeyPatch, number: int, action: Callable[[], Any]) -> None:
+    """Do something before the drain of this number; the first is that of `open`, the second that of the canaries."""
+    real, drains = PostgresCapture.drain, 0
+
+    async def drain(self: PostgresCapture) -> Any:
+        nonlocal drains
+        drains += 1
+        if drains == number:
+            await action()
+        async for batch in real(self):
+            yield batch
+
+    monkeypatch.setattr(PostgresCapture, "drain", drain)
+
+
+@pytest.mark.parametrize("fault", ["the server crashes", "the server drops the slot"])
+async def test_a_fault_of_the_server_costs_no_reference(
+    alone: tuple[World, dict[str, Any], Postgres], monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    world, changes, server = alone
+
+    async def crash() -> None:
+        await world.reference([KEYS[30]])  # the canary, which is gone already
+        await asyncio.to_thread(server.kill)
+        await asyncio.to_thread(server.start)
+        await world.reference([KEYS[33]])
+
+    async def drop() -> None:
+        await world.reference([KEYS[30]])
+        await world.execute("alter system set max_slot_wal_keep_size = '1MB'")
+        await world.execute("select pg_reload_conf()")
+
+        async def is_lost() -> bool:
+            await world.execute(
+                "select pg_logical_emit_message(true, 'more', repeat('x', 9000000)), pg_switch_wal()"
+            )
+            await world.execute("checkpoint")
+            found = await world.rows.execute("select wal_status from pg_replication_slots")
+            return all(status == "lost" for (status,) in found)
+
+        async with asyncio.timeout(60):
+            while not await is_lost():
+                await asyncio.sleep(0.1)
+        await world.reference([KEYS[33]])
+
+    before_drain(monkeypatch, 3, crash if fault == "the server crashes" else drop)
+    result = await world.run(world.config(**changes))
+    assert result.outcome is Outcome.PARTIALLY_FAILED, result.errors
+    assert result.errors
+    assert (result.deleted_count, result.late_reference_keys) == (1, [KEYS[30]])
+    assert (result.verified, result.verification) == (True, VerificationLevel.RESCAN)
+    assert world.present().keys() == set(KEYS)
     assert await left_on_the_server(world) == []

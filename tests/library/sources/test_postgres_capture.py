@@ -403,7 +403,7 @@ async def test_a_mark_that_does_not_come_is_an_error(url: str, monkeypatch: pyte
             await drain(capture)
 
 
-@pytest.mark.parametrize("limit", ["MAX_LAG_BYTES", "MIN_SAFE_BYTES"])
+@pytest.mark.parametrize("limit", ["maxLagBytes", "MIN_SAFE_BYTES"])
 async def test_the_servers_log_is_not_held_back_for_ever(
     url: str, limit: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -411,9 +411,13 @@ async def test_the_servers_log_is_not_held_back_for_ever(
     if limit == "MIN_SAFE_BYTES":
         await pg(url, "ALTER SYSTEM SET max_slot_wal_keep_size = '1GB'", "SELECT pg_reload_conf()")
     try:
-        async with captured(url) as capture:
-            monkeypatch.setattr(postgres_capture, limit, -1 if limit == "MAX_LAG_BYTES" else 2**50)
-            with pytest.raises(CDCError, match=r"GiB of the server's log|MiB are left"):
+        few = {"backend": "postgres", "maxLagBytes": 16 * 1024**2}
+        async with captured(url, cdc=few) as capture:
+            if limit == "maxLagBytes":
+                await pg(url, "SELECT pg_logical_emit_message(false, 'more', repeat('x', 20000000))")
+            else:
+                monkeypatch.setattr(postgres_capture, limit, 2**50)
+            with pytest.raises(CDCError, match=r"more than cdc.maxLagBytes = 16,777,216|MiB are left"):
                 await drain(capture)
     finally:
         await pg(url, "ALTER SYSTEM RESET max_slot_wal_keep_size", "SELECT pg_reload_conf()")

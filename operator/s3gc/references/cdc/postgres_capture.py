@@ -33,7 +33,7 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from s3gc.config import ReferenceFormat
+from s3gc.config import MAX_LAG_BYTES, ReferenceFormat
 from s3gc.exceptions import CDCError, S3GCError
 from s3gc.references.cdc.test_decoding import Message, Row, Unchanged, array_elements, parse
 from s3gc.references.cdc.types import Change
@@ -47,8 +47,6 @@ __all__ = ["PostgresCapture"]
 
 #: How long making the slot, and the transactions that were writing then, may take.
 OPEN_SECONDS = 120.0
-#: How much of the server's log may wait for us before the cycle rather ends.
-MAX_LAG_BYTES = 10 * 1024**3
 #: Where the server has a limit of its own, so much of it must be left.
 MIN_SAFE_BYTES = 64 * 1024**2
 _BATCH = 5_000
@@ -90,11 +88,14 @@ class _Slot:
 class PostgresCapture:
     """The changes of one source's columns. `server` is the application's address, `direct` the one that is decoded."""
 
-    def __init__(self, name: str, server: Postgres, direct: Postgres, plan: Plan) -> None:
+    def __init__(
+        self, name: str, server: Postgres, direct: Postgres, plan: Plan, *, max_lag_bytes: int = MAX_LAG_BYTES
+    ) -> None:
         self._name = name
         self._server = server
         self._direct = direct
         self._plan = plan
+        self._max_lag_bytes = max_lag_bytes
         self._left_over: dict[int, str] = {}
         self._items: dict[str, list[Item]] = {}  # by the name of the table as it is quoted in SQL
         self._slot: _Slot | None = None
@@ -257,10 +258,10 @@ class PostgresCapture:
         )
         if row is None or row["lag"] is None:
             raise self._error("the server dropped the slot (max_slot_wal_keep_size?)")
-        if row["lag"] > MAX_LAG_BYTES:
+        if row["lag"] > self._max_lag_bytes:
             raise self._error(
-                f"the slot holds back {row['lag'] / 1024**3:.1f} GiB of the server's log, more than "
-                f"{MAX_LAG_BYTES / 1024**3:.0f}: an old transaction is open ({await self._oldest_writer()})"
+                f"the slot holds back {row['lag']:,} bytes of the server's log, more than cdc.maxLagBytes = "
+                f"{self._max_lag_bytes:,}: an old transaction is open ({await self._oldest_writer()})"
             )
         if row["safe"] is not None and row["safe"] < MIN_SAFE_BYTES:
             raise self._error(

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import asyncpg
 
-from s3gc.config import CDCBackend, SourceConfig
+from s3gc.config import MAX_LAG_BYTES, CDCBackend, SourceConfig
 from s3gc.exceptions import SourceError
 from s3gc.references.cdc.types import Capture
 from s3gc.references.sources.ignored import IgnoredColumns
@@ -236,7 +236,11 @@ class PostgresSource:
 
         address = capture_address(self._config, CDCBackend.POSTGRES, ("postgresql", "postgres"), "PostgreSQL")
         capture = PostgresCapture(
-            self.name, self._database, Postgres(address, self.name), await self._ready()
+            self.name,
+            self._database,
+            Postgres(address, self.name),
+            await self._ready(),
+            max_lag_bytes=self._config.cdc.max_lag_bytes if self._config.cdc else MAX_LAG_BYTES,
         )
         await capture.preflight()
         return capture
