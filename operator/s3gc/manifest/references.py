@@ -6,7 +6,6 @@ from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from s3gc.config import MAX_LAG_BYTES
 from s3gc.manifest.base import Identifier, Key, Label, Part, SecretKeyRef, Template, ruled
 
 __all__ = ["CDCSpec", "ColumnSpec", "DatabaseSpec", "QuerySpec", "ReferenceSpec", "TableSpec"]
@@ -36,7 +35,7 @@ class CDCSpec(Part):
         description="Secret key with the database's direct address, past any pooler. Default: the database's URL.",
     )
     max_lag_bytes: Annotated[int, Field(strict=True, ge=16 * 1024**2, le=2**53 - 1)] = Field(
-        MAX_LAG_BYTES,
+        10 * 1024**3,
         description="How much of its log PostgreSQL may have to keep for a cycle before it rather stops deleting.",
     )
 

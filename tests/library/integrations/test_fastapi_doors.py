@@ -168,7 +168,7 @@ async def _with_a_slot(dsn: str, ask: Callable[[], Any]) -> Any:
         await connection.execute(
             "SELECT pg_create_logical_replication_slot('s3gc_seen_by_health', 'test_decoding', true)"
         )
-        await connection.execute("SELECT pg_logical_emit_message(false, 'more', repeat('x', 200000))")
+        await connection.execute("SELECT pg_logical_emit_message(true, 'more', repeat('x', 200000))")
         return await asyncio.to_thread(ask)
     finally:
         await connection.close()

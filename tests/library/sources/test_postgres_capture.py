@@ -288,9 +288,9 @@ async def until_true(url: str, question: str) -> None:
     [
         ({"table": "v"}, "public.v is a view"),
         ({"table": "u"}, "public.u is unlogged"),
-        ({"where": "at > now() - interval '30 days'"}, "its where can change by itself ('now')"),
-        ({"where": "id in (select id from other)"}, "its where can change by itself ('select')"),
-        ({"where": "allowed(id)"}, "its where can change by itself ('allowed(')"),
+        ({"where": "at > now() - interval '30 days'"}, "its where may change by itself ('now(')"),
+        ({"where": "id in (select id from other)"}, "its where may change by itself ('select')"),
+        ({"where": "allowed(id)"}, "its where may change by itself ('allowed(')"),
         ({"table": None, "queries": [{"name": "q", "sql": "select k from f"}]}, "a query"),
     ],
 )
@@ -414,7 +414,7 @@ async def test_the_servers_log_is_not_held_back_for_ever(
         few = {"backend": "postgres", "maxLagBytes": 16 * 1024**2}
         async with captured(url, cdc=few) as capture:
             if limit == "maxLagBytes":
-                await pg(url, "SELECT pg_logical_emit_message(false, 'more', repeat('x', 20000000))")
+                await pg(url, "SELECT pg_logical_emit_message(true, 'more', repeat('x', 20000000))")
             else:
                 monkeypatch.setattr(postgres_capture, limit, 2**50)
             with pytest.raises(CDCError, match=r"more than cdc.maxLagBytes = 16,777,216|MiB are left"):

@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import secrets
 import time
 import uuid
@@ -35,6 +34,7 @@ import asyncpg
 
 from s3gc.config import MAX_LAG_BYTES, ReferenceFormat
 from s3gc.exceptions import CDCError, S3GCError
+from s3gc.references.cdc.postgres_conditions import what_may_change
 from s3gc.references.cdc.test_decoding import Message, Row, Unchanged, array_elements, parse
 from s3gc.references.cdc.types import Change
 from s3gc.references.sources.postgres_catalog import DIALECT, KINDS, Column, load_facts, tree
@@ -52,18 +52,13 @@ MIN_SAFE_BYTES = 64 * 1024**2
 _BATCH = 5_000
 _PREFIX = "s3gc"
 
-#: What can make a row count that nobody touches: the clock, other tables, functions.
-_MAY_CHANGE = re.compile(
-    r"\b(?:select|table|values|now|today|tomorrow|yesterday|allballs|current_\w+|local(?:time|timestamp)|session_user|user)\b"
-    r"|(?<![\w\"])(?!(?:and|or|not|in|is|any|all|like|ilike|between)\b)[\w\"]+\s*\(",
-    re.IGNORECASE,
-)
-
 _LEAVES = """
 SELECT c.oid::int8 AS oid, c.relkind::text AS kind, c.relpersistence::text AS persistence,
        quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS name,
        ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a
-             WHERE a.attrelid = c.oid AND a.attgenerated = 'v') AS virtual
+             WHERE a.attrelid = c.oid AND a.attgenerated = 'v') AS virtual,
+       ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a
+             WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) AS columns
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = ANY($1::oid[])
 """
 
@@ -393,8 +388,11 @@ def _cannot_follow(item: Item, leaves: Sequence[asyncpg.Record]) -> str:
             return f"{leaf['name']} is unlogged"
         if virtual := {column.name for column in item.reads} & set(leaf["virtual"]):
             return f"{', '.join(sorted(virtual))} is made while it is read"
-    if item.condition and (found := _MAY_CHANGE.search(item.condition)):
-        return f"its where can change by itself ({found[0].strip()!r})"
+    if item.condition:
+        names = {name for leaf in leaves for name in leaf["columns"]}
+        names |= {item.relation.schema, item.relation.name} if item.relation is not None else set()
+        if found := what_may_change(item.condition, names):
+            return f"its where may change by itself ({found!r})"
     return ""
 
 
