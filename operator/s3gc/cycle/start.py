@@ -7,13 +7,15 @@ be read is never left out: what only it references would look like an orphan.
 from __future__ import annotations
 
 import contextlib
+import logging
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from ulid import ULID
 
 from s3gc.config import GCMode, S3GCConfig, SourceConfig
-from s3gc.exceptions import ConfigurationError, S3GCError
+from s3gc.exceptions import ConfigurationError, RefusedError, S3GCError
+from s3gc.plan.approving import PLAN_DAMAGED, READ_BY, read_by
 from s3gc.references.cdc.types import Capture
 from s3gc.references.rules import reference_rules
 from s3gc.references.sources import open_source
@@ -24,6 +26,8 @@ from s3gc.vault.operations import Operation, OperationRecord
 from s3gc.vault.vault import Scope, Vault
 
 __all__ = ["OpenSource", "Started", "choose_operation", "open_sources"]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,8 @@ async def choose_operation(
 ) -> Started:
     """Return the operation with `operation_id`, or an approved young one (execute only), or a new one.
 
-    Raises ConfigurationError for an id that the vault does not have, or that has no plan to resume.
+    Raises ConfigurationError for an id that the vault does not have, or that has no plan to resume, and RefusedError
+    where this policy does not read what the plan was judged by.
     """
     if operation_id is not None:
         operation = vault.operation(operation_id)
@@ -56,6 +61,13 @@ async def choose_operation(
             )
         if not await operation.plan_exists():
             raise ConfigurationError(f"operation {operation_id!r} has no plan to resume; start a new cycle")
+        if not _is_read_alike(record, config):
+            raise RefusedError(
+                f"the plan of operation {operation_id} was judged by other tables, formats, addresses or databases "
+                "than this policy reads now, so neither it nor its approval counts any more. Run a cycle without it "
+                "and look at the new plan",
+                details={"guard": "approval", "operation": operation_id},
+            )
         return Started(operation, approved=await _is_approved(operation), resumed=True)
     if config.mode is GCMode.EXECUTE and (
         approved := await _youngest_approved(vault, scope, config, started_at)
@@ -79,9 +91,23 @@ async def _youngest_approved(
             return None
         if record.outcome in (Outcome.AWAITING_APPROVAL, Outcome.REFUSED):
             operation = vault.operation(record.id)
-            if await operation.plan_exists() and await _is_approved(operation):
-                return operation
+            if not await operation.plan_exists() or not await _is_approved(operation):
+                continue
+            if record.extra.get(PLAN_DAMAGED) or not _is_read_alike(record, config):
+                log.warning(
+                    "the approved plan of %s is not used: %s; a new one is made",
+                    record.id,
+                    "its file in the vault was changed"
+                    if record.extra.get(PLAN_DAMAGED)
+                    else "the policy reads otherwise than when it was made",
+                )
+                continue
+            return operation
     return None
+
+
+def _is_read_alike(record: OperationRecord, config: S3GCConfig) -> bool:
+    return record.extra.get(READ_BY) in (None, read_by(config))
 
 
 async def _is_approved(operation: Operation) -> bool:

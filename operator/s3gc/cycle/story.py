@@ -20,6 +20,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import aiosqlite
+import pyarrow as pa
 
 from s3gc.backup.retention import expire
 from s3gc.backup.settle import close_abandoned, settle, tally
@@ -30,6 +31,7 @@ from s3gc.cycle.start import OpenSource, choose_operation, open_sources
 from s3gc.exceptions import ConfigurationError, RefusedError, S3GCError
 from s3gc.inventory.listing import Inventory, take_inventory
 from s3gc.plan import guards
+from s3gc.plan.approving import PLAN_DAMAGED, READ_BY, read_by
 from s3gc.plan.baselines import load_baselines, update_baselines
 from s3gc.plan.join import Joined, find_candidates
 from s3gc.plan.maturity import ripe_since
@@ -329,17 +331,10 @@ class _Cycle:
             if resumed:
                 stored = work / "stored.parquet"
                 await operation.fetch_plan(stored)
+                digest = await self._believed(operation, stored)
                 plan = await asyncio.to_thread(
                     intersect, stored, [joined.candidates], out, work=work, memory_limit_mb=limit
                 )
-                digest = (await asyncio.to_thread(summarise, stored)).digest
-                if digest != (await operation.record()).extra.get("plan_digest"):
-                    # An approval waives caps for the plan that a person saw, not for whatever lies in its place.
-                    raise RefusedError(
-                        f"the stored plan of operation {operation.id} is not the one that was planned: its digest is "
-                        f"{digest}. Whoever may write to the vault changed it; start a new cycle",
-                        details={"guard": "planDigest", "operation": operation.id},
-                    )
                 plan = PlanSummary(plan.path, plan.objects, plan.bytes, digest)
             else:
                 ripe = ripe_since(joined.t0, self.config.unreferenced_days)
@@ -347,10 +342,32 @@ class _Cycle:
                     write_plan, [joined.candidates], out, work=work, memory_limit_mb=limit, ripe_since=ripe
                 )
                 await operation.write_plan(out)
-                extra = {"plan_digest": plan.digest, "planned_at": joined.t0.isoformat()}
+                extra = {
+                    "plan_digest": plan.digest,
+                    "planned_at": joined.t0.isoformat(),
+                    READ_BY: read_by(self.config),
+                }
                 await operation.update(extra={**(await operation.record()).extra, **extra})
         self.facts.plan = plan
         return plan
+
+    async def _believed(self, operation: Operation, stored: Path) -> str:
+        """The digest of the stored plan. RefusedError unless it is the one that was planned, and the next cycle plans
+        anew: an approval waives caps for the plan that a person saw, not for whatever lies in its place."""
+        try:
+            digest = (await asyncio.to_thread(summarise, stored)).digest
+            problem = f"its digest is {digest}"
+        except (S3GCError, pa.ArrowException, OSError) as error:
+            digest, problem = "", f"it cannot be read: {error}"
+        record = await operation.record()
+        if digest and digest == record.extra.get("plan_digest"):
+            return digest
+        await operation.update(extra={**record.extra, PLAN_DAMAGED: True})
+        raise RefusedError(
+            f"the stored plan of operation {operation.id} is not the one that was planned ({problem}). It was damaged, "
+            "or whoever may write to the vault changed it; the next cycle makes a new plan",
+            details={"guard": "planDigest", "operation": operation.id},
+        )
 
     async def _guard(
         self, operation: Operation, joined: Joined, plan: PlanSummary, *, approved: bool, resumed: bool

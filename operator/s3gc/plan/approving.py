@@ -6,12 +6,37 @@ judged here is only what a person must not be asked.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from datetime import datetime
 
+from s3gc.config import S3GCConfig
 from s3gc.exceptions import RefusedError
 from s3gc.results import GCResult
 
-__all__ = ["approvable_plan", "not_waived"]
+__all__ = ["PLAN_DAMAGED", "READ_BY", "approvable_plan", "not_waived", "read_by"]
+
+#: In `OperationRecord.extra`: what the plan was judged by, and that its stored file is not to be believed any more.
+READ_BY, PLAN_DAMAGED = "read_by", "plan_damaged"
+
+
+def read_by(config: S3GCConfig) -> str:
+    """A digest of what a policy reads and how: databases, tables, queries, formats, addresses; never a credential.
+
+    A plan is approved as judged by that. An approval waives the guards that would notice a table which is not read any
+    more, so a policy that reads otherwise needs a plan of its own.
+    """
+    sources = [
+        {
+            **source.model_dump(mode="json", include={"name", "tables", "queries", "derivatives"}),
+            "location": source.location,
+        }
+        for source in config.effective_sources
+    ]
+    rules = config.model_dump(
+        mode="json", include={"bucket", "region", "endpoint_url", "base_urls", "foreign_hosts"}
+    )
+    return hashlib.sha256(json.dumps([sources, rules], sort_keys=True).encode()).hexdigest()
 
 
 def approvable_plan(operation_id: str, result: GCResult | None, now: datetime) -> GCResult:

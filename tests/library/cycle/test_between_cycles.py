@@ -11,8 +11,9 @@ from tests.library.cycle.rows import SqliteRows
 from tests.library.cycle.world import World
 from tests.testbed.services import S3Server
 
-from s3gc.exceptions import StoreError
-from s3gc.results import Outcome
+from s3gc import initialize_gc_state, shutdown_gc_state
+from s3gc.exceptions import RefusedError, StoreError
+from s3gc.results import GCResult, Outcome
 from s3gc.sweep import check
 
 KEYS = [f"uploads/{number:03d}.bin" for number in range(12)]
@@ -51,3 +52,56 @@ async def test_a_backup_whose_object_could_not_be_healed_does_not_expire(
     assert not (
         world.vault / "operations" / first.operation_id / "operation.json"
     ).exists()  # what it owed is settled
+
+
+async def _approve(world: World, result: GCResult) -> None:
+    state = await initialize_gc_state(world.config())
+    await state["vault"].operation(result.operation_id).approve(result.plan_digest or "", by="a person")
+    await shutdown_gc_state(state)
+
+
+async def test_an_approval_does_not_count_for_a_policy_that_reads_less(world: World) -> None:
+    """It waives the very guards that would notice a query which was taken out of the policy by mistake."""
+    await world.execute("create table attachments(name text)")
+    await world.execute("insert into attachments values ('008')")
+    await world.reference(KEYS[:8])
+    files = {"table": "files", "columns": ["key"]}
+    query = {"name": "attachments", "sql": "select 'uploads/' || name || '.bin' from attachments"}
+
+    def config(**read: Any) -> Any:
+        source = {"name": "database", "url": world.dsn, "tables": [files], **read}
+        limits = {"max_delete_percent": None, "max_delete_objects": 2}
+        return world.config(tables=None, database_url=None, sources=[source], limits=limits)
+
+    first = await world.run(config(queries=[query]))
+    assert (first.outcome, first.planned_objects) == (Outcome.REFUSED, 3)
+    await _approve(world, first)
+    await world.execute("insert into attachments values ('009')")
+    with pytest.raises(RefusedError, match="does not|other tables"):
+        await world.run(config(), operation_id=first.operation_id)
+    second = await world.run(config())
+    assert (second.outcome, second.planned_objects) == (
+        Outcome.REFUSED,
+        4,
+    )  # a plan of its own, and nobody approved it
+    assert world.present() == BODIES
+    third = await world.run(config(queries=[query]))
+    assert (third.operation_id, third.deleted_count) == (first.operation_id, 2), third.errors
+
+
+async def test_an_approved_plan_that_was_damaged_does_not_stand_in_the_way_of_the_next(world: World) -> None:
+    await world.reference(KEYS[:8])
+    first = await world.run(world.config(approval="manual"))
+    assert first.outcome is Outcome.AWAITING_APPROVAL
+    await _approve(world, first)
+    path = world.vault / "operations" / first.operation_id / "plan.parquet"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 4 : len(data) // 2] = bytes(len(data) // 2 - len(data) // 4)
+    path.write_bytes(data)
+    with pytest.raises(RefusedError, match="makes a new plan"):
+        await world.run(world.config(approval="manual"))
+    second = await world.run(world.config(approval="manual"))
+    assert second.outcome is Outcome.AWAITING_APPROVAL
+    assert second.plan_digest == first.plan_digest
+    assert second.operation_id != first.operation_id
+    assert world.present() == BODIES
