@@ -154,5 +154,24 @@ def exit_code(error: BaseException) -> int:
 
 def host_of(url: str) -> str:
     """Return ``scheme://host:port`` of a connection URL, for messages; never its user name, password or query."""
+    if is_misread(url):
+        return f"{url.partition('://')[0]}://(a character of the password is not percent-encoded)"
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def is_misread(url: str) -> bool:
+    """Whether a bare ``/``, ``?``, ``#`` or ``[`` in the password makes parts of it look like host, path or query."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return True
+    if not parts.netloc or "@" in parts.netloc:
+        return "@" in parts.netloc and any(map(_has_odd_port, parts.netloc.rpartition("@")[2].split(",")))
+    behind = "@" in parts.path or "@" in parts.fragment or "@" in parts.query.partition("=")[0]
+    return behind or any(map(_has_odd_port, parts.netloc.split(",")))
+
+
+def _has_odd_port(host: str) -> bool:
+    port = host.rpartition("]")[2].partition(":")[2]
+    return bool(port) and not port.isdigit()

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from s3gc.exceptions import ConfigurationError, redact
+from s3gc.exceptions import ConfigurationError, is_misread, redact
 
 __all__ = ["Address", "parse_url"]
 
@@ -48,6 +48,8 @@ def parse_url(url: str, source: str) -> Address:
     as in every URL; a bare ``@`` is understood.
     """
     try:
+        if is_misread(url):
+            raise ValueError("its parts are not what they seem")
         # A "[" or a non-numeric port raises; "@" in a password is taken care of by splitting at the last one.
         parts = urlsplit(url)
         userinfo, _, hostspec = parts.netloc.rpartition("@")
