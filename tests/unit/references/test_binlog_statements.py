@@ -89,6 +89,7 @@ NOT_ALONE = [
     "id < unix_timestamp()", "note < NOW()", "note < now ()", "note < current_date", "id IN (SELECT 1)", "id > @x",
     "note = 'a\\' OR note < current_date OR note = 'b'", "other(id)", "`other`(id)", "id = rand()", "note = user()",
     "note < SYSDATE()", "id /*! < unix_timestamp() */", "EXISTS (TABLE g)", "k = `unknown`", "note(id)", "id < CURDATE()",
+    "5f(id)", "id = 1 #'\n OR note < NOW() #'", "id = 1 --'\n OR note < NOW() --'", "id = 1 /*'*/ OR note < NOW() /*'*/",
 ]  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from s3gc.references.cdc.postgres_conditions import what_may_change
 
-COLUMNS = {"id", "k", "note", "deleted_at", "Größe", "two words", "f", "public"}
+COLUMNS = {"id", "k", "note", "deleted_at", "Größe", "two words", "f", "public", "user", "current_date"}
 
 
 @pytest.mark.parametrize(
@@ -15,7 +15,7 @@ COLUMNS = {"id", "k", "note", "deleted_at", "Größe", "two words", "f", "public
         "note is null", "id in (1, 2) and note = 'x' or not (id > 7)", "k like 'a%'", "k NOT ILIKE '%''s'",
         "deleted_at is null", "deleted_at > '2024-01-01 00:00'", "f.id <> 3 and public.f.k is distinct from note",
         "\"two words\" = 'a' and \"Größe\" between 1 and 2.5", "lower(k) = 'a' || upper (note)", "coalesce(note, k) <> ''",
-        "id::text = '7'", "id = any (case when id > 1 then id else 2 end)", "", "k ~ '^a' and k !~* 'b$'",
+        "id::text = '7'", "id = any (case when id > 1 then id else 2 end)", "", "k ~ '^a' and k !~* 'b$'", "\"user\" = 'x'",
     ],
 )  # fmt: skip
 def test_the_row_alone(condition: str) -> None:
@@ -38,7 +38,11 @@ def test_the_row_alone(condition: str) -> None:
         ("other.id = 1", "other"),
         ("k = current_user", "current_user"),
         ("k = user", "user"),
-        ("k = E'\\x61'", "E"),
+        ("k = E'a'", "E"),
+        ("k = E'\\x61'", "\\"),
+        ("k = 'a\\' or deleted_at < now() or k = 'b'", "\\"),
+        ("deleted_at > 'today 04:00'", "'today 04:00'"),
+        ("deleted_at > 'to'\n'day'", "'to'"),
         ("k = $$a$$", "$$a$$"),
         ("id = 1 -- everything", "-- everything"),
         ("id = /* */ 1", "/* */ 1"),

@@ -168,7 +168,9 @@ _ROW_FUNCTIONS = frozenset(
     }
     | {"substr", "left", "right", "replace", "json_extract", "json_unquote", "json_value", "json_valid", "if"}
 )
-_WORD = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|`(?:[^`]|``)+`|\d[\w.]*|[^\W\d]\w*|\S""", re.DOTALL)
+_WORD = re.compile(
+    r"""--|/\*|'(?:[^']|'')*'|"(?:[^"]|"")*"|`(?:[^`]|``)+`|\d[\w.]*|[^\W\d]\w*|\S""", re.DOTALL
+)
 
 
 def is_of_the_row(condition: str, table: Table) -> bool:
@@ -182,7 +184,12 @@ def is_of_the_row(condition: str, table: Table) -> bool:
     words = _WORD.findall(condition)
     for word, after in zip(words, [*words[1:], ""], strict=True):
         bare = word.casefold()
-        if word[0] == "`":
+        if word in ("--", "/*", "#"):
+            return False  # a comment may hold the quote that opens a text, and hide what follows it
+        if word[0].isdigit():
+            if after == "(":
+                return False  # a name may begin with a digit
+        elif word[0] == "`":
             if after == "(" or bare[1:-1].replace("``", "`") not in names:
                 return False
         elif (word[0].isalpha() or word[0] == "_") and bare not in (

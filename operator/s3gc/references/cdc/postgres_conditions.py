@@ -39,8 +39,13 @@ _TYPES = frozenset({
     "text", "varchar", "int", "int2", "int4", "int8", "integer", "bigint", "smallint", "numeric", "bool", "boolean",
     "uuid",
 })  # fmt: skip
-#: Literals that a date or a timestamp takes for the clock's time.
-_CLOCK = frozenset({"now", "today", "tomorrow", "yesterday", "allballs"})
+#: Anywhere in a literal, these may be the clock to a date or a timestamp: 'today 04:00' is one.
+_CLOCK = re.compile(r"now|today|tomorrow|yesterday|allballs", re.IGNORECASE)
+#: Mean themselves without quotes, even where a column is called so.
+_RESERVED = re.compile(
+    r"select|table|values|with|exists|user|session_user|system_user|current_\w+|local(?:time|timestamp)",
+    re.IGNORECASE,
+)
 
 
 def what_may_change(condition: str, columns: Collection[str]) -> str:
@@ -48,6 +53,8 @@ def what_may_change(condition: str, columns: Collection[str]) -> str:
 
     `columns` are all names that a row has; names of the table may be among them.
     """
+    if "\\" in condition:
+        return "\\"  # whether it escapes the quote that follows it is a setting of the server's
     names, at = set(columns), 0
     before = ""
     while at < len(condition):
@@ -57,8 +64,8 @@ def what_may_change(condition: str, columns: Collection[str]) -> str:
         at = match.end()
         rest = condition[at:].lstrip()
         if (text := match["text"]) is not None:
-            if text[1:-1].strip().lower() in _CLOCK or before == "word":
-                return text  # a word before it: a type, as in date 'today', or an escape string
+            if _CLOCK.search(text) or before == "word" or rest.startswith("'"):
+                return text  # a word before it: a type, as in date 'today'; 'no' and 'w' on two lines are one literal
         elif (quoted := match["quoted"]) is not None:
             if rest.startswith("(") or quoted[1:-1].replace('""', '"') not in names:
                 return quoted
@@ -69,7 +76,7 @@ def what_may_change(condition: str, columns: Collection[str]) -> str:
             elif rest.startswith("("):
                 is_known = lower in _FUNCTIONS or lower in _BEFORE_BRACKETS
             else:
-                is_known = lower in _WORDS or lower in names
+                is_known = lower in _WORDS or (lower in names and not _RESERVED.fullmatch(lower))
             if not is_known:
                 return f"{word}(" if rest.startswith("(") else word
             before = "word" if lower not in _WORDS else ""
