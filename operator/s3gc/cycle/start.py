@@ -73,13 +73,24 @@ async def choose_operation(
         approved := await _youngest_approved(vault, scope, config, started_at)
     ):
         return Started(approved, approved=True, resumed=True)
-    operation = vault.operation(str(ULID()))
+    operation = vault.operation(await _next_id(vault))
     await operation.create(
         OperationRecord(
             id=operation.id, scope=scope.id, bucket=config.bucket, mode=config.mode, started_at=started_at
         )
     )
     return Started(operation)
+
+
+async def _next_id(vault: Vault) -> str:
+    """An id after every other one, also where this machine's clock is behind the one that made the last: healing takes
+    the newest operation's copy of a key for what was there last, and an id is what says which is newest."""
+    fresh = ULID()
+    newest = next(iter(await vault.operation_ids()), "")
+    if str(fresh) <= newest:
+        milliseconds = int.from_bytes(bytes(ULID.from_str(newest))[:6], "big") + 1
+        fresh = ULID(milliseconds.to_bytes(6, "big") + bytes(fresh)[6:])
+    return str(fresh)
 
 
 async def _youngest_approved(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ import pytest
 from tests.library.cycle.rows import SqliteRows
 from tests.library.cycle.world import World
 from tests.testbed.services import S3Server
+from ulid import ULID
 
 from s3gc import initialize_gc_state, shutdown_gc_state
+from s3gc.cycle import start
 from s3gc.exceptions import RefusedError, StoreError
 from s3gc.results import GCResult, Outcome
 from s3gc.sweep import check
@@ -105,3 +108,19 @@ async def test_an_approved_plan_that_was_damaged_does_not_stand_in_the_way_of_th
     assert second.plan_digest == first.plan_digest
     assert second.operation_id != first.operation_id
     assert world.present() == BODIES
+
+
+async def test_what_was_deleted_last_comes_back_also_when_the_clock_went_back_in_between(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.reference(KEYS[:8])
+    with monkeypatch.context() as patch:
+        patch.setattr(start, "ULID", lambda: ULID.from_timestamp(time.time() + 3600))
+        first = await world.run()
+    await world.upload({KEYS[8]: b"of later"})
+    second = await world.run()
+    assert (first.deleted_count, second.deleted_count) == (4, 1)
+    assert second.operation_id > first.operation_id
+    await world.reference([KEYS[8]])
+    assert (await world.run()).healed_count == 1
+    assert world.present()[KEYS[8]] == b"of later"
