@@ -135,6 +135,16 @@ async def test_a_server_s_sql_select_limit_does_not_shorten_what_is_read(url: st
         await my(url, "SET GLOBAL sql_select_limit = DEFAULT", f"SET GLOBAL {limit} = 0")
 
 
+async def test_what_a_query_puts_together_is_not_cut_off(url: str) -> None:
+    """MySQL itself cuts it at 1,024 bytes, with a warning that nobody sees."""
+    query = {
+        "name": "q",
+        "sql": f"SELECT GROUP_CONCAT(CONCAT('uploads/', seq) SEPARATOR ',') FROM {numbers(100_000)}",
+    }
+    [value] = (await read_once(url, queries=[query]))["query q"]
+    assert value.count("uploads/") == 100_000
+
+
 async def test_where_queries_views_templates_and_names_of_every_shape(url: str) -> None:
     await my(
         url,

@@ -123,6 +123,14 @@ async def test_parameters_that_other_tools_put_into_the_url_do_no_harm(url: str)
     }
 
 
+async def test_a_url_that_names_a_schema_reads_that_one_and_no_leftover_of_the_same_name(url: str) -> None:
+    await pg(url, 'CREATE SCHEMA "Shop"', 'CREATE TABLE public.t (k text)', 'CREATE TABLE "Shop".t (k text)',
+             "INSERT INTO public.t VALUES ('old')", """INSERT INTO "Shop".t VALUES ('new')""")  # fmt: skip
+    query = {"name": "q", "sql": "SELECT k FROM t"}
+    found = await read_once(f"{url}?schema=Shop", table="t", columns=["k"], queries=[query])
+    assert found == {"Shop.t.k": ["new"], "query q": ["new"]}
+
+
 async def test_limits_of_the_role_do_not_cut_a_reading_short(url: str) -> None:
     await pg(
         url, "CREATE TABLE t (k text)", "INSERT INTO t SELECT 'k' || i FROM generate_series(1, 200000) i"

@@ -252,10 +252,11 @@ class MySQL:
 
 
 #: The server's defaults, and what administrators set for applications, must not cut a long reading short. A global
-#: sql_select_limit would do so without an error.
+#: sql_select_limit would do so without an error, and so does group_concat_max_len to what a query of the policy's puts
+#: together: 1,024 bytes is MySQL's default.
 _SETTINGS = (
     "SET SESSION net_write_timeout = 3600, net_read_timeout = 3600, wait_timeout = 28800",
-    "SET SESSION sql_select_limit = 18446744073709551615, sql_big_selects = 1",
+    "SET SESSION sql_select_limit = 18446744073709551615, sql_big_selects = 1, group_concat_max_len = 4294967295",
     f"SET SESSION innodb_lock_wait_timeout = {LOCK_SECONDS}, lock_wait_timeout = {LOCK_SECONDS}",
 )
 
