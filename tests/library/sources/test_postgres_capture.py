@@ -18,6 +18,7 @@ from tests.testbed.databases import pooled_url, start_pgbouncer
 from tests.testbed.services import Home, Postgres
 
 from s3gc.exceptions import CDCError, RefusedError, S3GCError, SourceError
+from s3gc.references.cdc import following as following_module
 from s3gc.references.cdc import postgres_capture
 from s3gc.references.cdc.following import Following
 from s3gc.references.cdc.postgres_capture import PostgresCapture
@@ -575,6 +576,22 @@ async def test_what_does_not_change_what_is_read_goes_on(
     async with verifying(url, tmp_path) as verifier:
         await pg(url, "INSERT INTO t VALUES ('other', 1)", *statements)
         assert ("wanted" in await verifier.referenced(["wanted"])) is found
+
+
+@pytest.mark.parametrize("remembered", [following_module._REMEMBERED, 2])
+async def test_the_same_value_again_is_kept_once_and_none_is_forgotten(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, remembered: int
+) -> None:
+    monkeypatch.setattr(following_module, "_REMEMBERED", remembered)
+    async with verifying(url, tmp_path) as verifier:
+        await pg(url, "DO $$ BEGIN FOR i IN 1..500 LOOP UPDATE t SET note = i; END LOOP; END $$")
+        assert (await verifier.referenced(["a", "b"])).keys() == {"a"}
+        assert len((tmp_path / "changes.jsonl").read_text().splitlines()) == 1
+        await pg(
+            url, "INSERT INTO t SELECT 'k' || i % 9, i FROM generate_series(1, 27) i", "UPDATE t SET note = 0"
+        )
+        wanted = [f"k{number}" for number in range(9)]
+        assert (await verifier.referenced(["a", *wanted])).keys() == {"a", *wanted}
 
 
 @contextlib.asynccontextmanager

@@ -1,15 +1,17 @@
 """One source followed through a cycle: all that was written since its scan began, ready to be asked about any key.
 
 A value that was written once counts for every later question, so what the capture yields is kept, in a file of the
-cycle's work folder: memory is that of the keys asked about, however much is written. Between questions a drain every
-half minute keeps the server from holding its log back for us. An error ends it for good: a stream with a gap says
-nothing.
+cycle's work folder: memory is that of the keys asked about, however much is written. An UPDATE of any other column
+writes the same value again; the same again is not kept, so that a busy table makes questions no dearer. Between
+questions a drain every half minute keeps the server from holding its log back for us. An error ends it for good: a
+stream with a gap says nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import aclosing
@@ -27,6 +29,8 @@ __all__ = ["Following"]
 #: How long the server may hold back its log while a scan or a back-up keeps us busy elsewhere.
 IDLE_SECONDS = 30.0
 _LINES = 2_000
+#: Digests of what is in the file, some 10 MB; when they are as many they are forgotten, and only space is lost.
+_REMEMBERED = 100_000
 
 
 class Following:
@@ -37,6 +41,7 @@ class Following:
         self._columns = {column.index: column for column in columns}
         self._capture = capture
         self._spool = spool
+        self._written: set[bytes] = set()
         self._turn = asyncio.Lock()
         self._keeping: asyncio.Task[None] | None = None
         self._error: S3GCError | None = None
@@ -74,7 +79,7 @@ class Following:
                 async with aclosing(_closable(self._capture.drain())) as batches:
                     with self._spool.open("a", encoding="ascii") as file:
                         async for batch in batches:
-                            await asyncio.to_thread(_write, file, batch)
+                            await asyncio.to_thread(_write, file, batch, self._written)
                             self.changes += len(batch)
             except S3GCError as error:
                 self._error = error
@@ -134,13 +139,21 @@ def _first(lines: Iterable[str], count: int) -> Iterator[str]:
         yield line
 
 
-def _write(file: TextIO, batch: Sequence[Change]) -> None:
+def _write(file: TextIO, batch: Sequence[Change], written_before: set[bytes]) -> None:
+    """Append what is not there yet. An error half way ends the capture, so what is remembered is in the file."""
     for index, written in batch:
         value = bytes(written) if isinstance(written, (bytearray, memoryview)) else written
         # All that a scan's files would hold of it, so that the stream never sees less than the scan.
         for text in texts_to_match(value):
             kind = "p" if isinstance(text, PrefixReference) else "b" if isinstance(text, bytes) else "s"
-            file.write(json.dumps([index, kind, text.hex() if isinstance(text, bytes) else str(text)]) + "\n")
+            line = json.dumps([index, kind, text.hex() if isinstance(text, bytes) else str(text)]) + "\n"
+            digest = hashlib.blake2b(line.encode(), digest_size=16).digest()
+            if digest in written_before:
+                continue
+            if len(written_before) >= _REMEMBERED:
+                written_before.clear()
+            written_before.add(digest)
+            file.write(line)
     file.flush()
 
 
