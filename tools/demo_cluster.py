@@ -273,6 +273,8 @@ def _hold(until: Callable[[], str]) -> None:
             input(until())
         except (KeyboardInterrupt, EOFError):
             print()
+    else:
+        print("No terminal, so everything is removed again; in one it stays until you press Enter.")
 
 
 def _own_servers(home: services.Home) -> Servers:
