@@ -50,7 +50,12 @@ from s3gc.sweep.delete import Method, choose_method, foreseen
 from s3gc.sweep.heal import heal
 from s3gc.sweep.purge import check_purge, purge_earlier
 from s3gc.sweep.purge_recover import close_purges, open_purges, recover_purges
-from s3gc.sweep.recover import close_operation, open_operations, uncover_newer_versions
+from s3gc.sweep.recover import (
+    close_operation,
+    open_operations,
+    refuse_lost_records,
+    uncover_newer_versions,
+)
 from s3gc.sweep.sweep import SweepContext, sweep
 from s3gc.sweep.verify import Verifier
 from s3gc.vault.catalog import index_operation, open_catalog
@@ -186,6 +191,8 @@ class _Cycle:
     async def _recover(self, current: Operation, *, resumed: bool) -> None:
         """Put on record what killed runs did, and check what they deleted; see `sweep.recover`."""
         versioning = (await self.bucket.versioning()).status if self.executing else "Enabled"
+        if self.executing:
+            await refuse_lost_records(self.vault, self.scope)
         for operation in await open_operations(self.vault, self.scope):
             is_current = operation.id == current.id
             if not self.executing:

@@ -29,13 +29,29 @@ from s3gc.vault.operations import Operation
 from s3gc.vault.records import AuditRecord, BackupEntry
 from s3gc.vault.vault import Scope, Vault
 
-__all__ = ["close_operation", "open_operations", "uncover_newer_versions"]
+__all__ = ["close_operation", "open_operations", "refuse_lost_records", "uncover_newer_versions"]
 
 
 async def open_operations(vault: Vault, scope: Scope) -> list[Operation]:
     """Operations of this scope whose journal is open, oldest first."""
     records = await vault.operations(scope_id=scope.id)
     return [vault.operation(record.id) for record in reversed(records) if record.journal == "open"]
+
+
+async def refuse_lost_records(vault: Vault, scope: Scope) -> None:
+    """Raise VaultCorruptedError, with the way on, for deletions of which nobody can say whether they were checked."""
+    for record in await vault.operations(scope_id=scope.id):
+        if not record.problem or record.journal != "open":
+            continue
+        operation = vault.operation(record.id)
+        raise VaultCorruptedError(
+            f"{operation.path('operation.json')} of the vault {vault.location} is damaged or missing, so nobody can "
+            f"say whether the deletions of operation {record.id} were checked; nothing is deleted before that is "
+            "settled. Bring the file back from a copy of the vault. Where there is none: its journals and packs "
+            f"are enough for `s3gc restore {record.id}`; once what is needed of it is back, move the folder "
+            f"{operation.path()} out of the vault, and the next cycle goes on without it",
+            details={"path": operation.path("operation.json"), "operation": record.id},
+        )
 
 
 async def uncover_newer_versions(

@@ -141,8 +141,9 @@ class Vault:
         return sorted(found, reverse=True)
 
     async def operations(self, *, scope_id: str | None = None) -> list[OperationRecord]:
-        """The records of every operation, newest first. A record that cannot be read is in the list all the
-        same, with its `problem`, whatever `scope_id` asks for: a damaged file must not hide an operation."""
+        """The records of every operation, newest first. A record that cannot be read is in the list all the same, with
+        its `problem`: a damaged file must not hide an operation. Whose it is its result may still say; where nothing
+        does it is in every scope's list."""
         limit = asyncio.Semaphore(_READS_IN_FLIGHT)
 
         async def read(operation_id: str) -> OperationRecord:
@@ -154,12 +155,17 @@ class Vault:
                     problem = str(error) or "operation.json is missing"
                     journal = "open" if await operation.journal_groups() else "none"
                     began = ULID.from_str(operation_id).datetime
+                    scope, bucket = await _from_result(operation)
                     return OperationRecord(
-                        operation_id, "", "", "unknown", began, journal=journal, problem=problem
+                        operation_id, scope, bucket, "unknown", began, journal=journal, problem=problem
                     )
 
         records = await asyncio.gather(*(read(operation_id) for operation_id in await self.operation_ids()))
-        return [record for record in records if scope_id in (None, record.scope) or record.problem]
+        return [
+            record
+            for record in records
+            if scope_id in (None, record.scope) or (record.problem and not record.scope)
+        ]
 
     async def size(self) -> int:
         """Bytes of every file in the vault."""
@@ -167,6 +173,15 @@ class Vault:
 
     async def close(self) -> None:
         await self.storage.close()
+
+
+async def _from_result(operation: Operation) -> tuple[str, str]:
+    """Scope and bucket of an operation whose record is lost, as far as its result tells."""
+    try:
+        result = await operation.result()
+    except VaultCorruptedError:
+        result = None
+    return (result.scope, result.bucket) if result is not None else ("", "")
 
 
 def _check_sentinel(data: bytes, where: str) -> str:

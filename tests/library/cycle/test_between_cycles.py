@@ -15,7 +15,7 @@ from ulid import ULID
 
 from s3gc import initialize_gc_state, shutdown_gc_state
 from s3gc.cycle import start
-from s3gc.exceptions import RefusedError, StoreError
+from s3gc.exceptions import RefusedError, StoreError, VaultCorruptedError
 from s3gc.results import GCResult, Outcome
 from s3gc.sweep import check
 
@@ -124,3 +124,21 @@ async def test_what_was_deleted_last_comes_back_also_when_the_clock_went_back_in
     await world.reference([KEYS[8]])
     assert (await world.run()).healed_count == 1
     assert world.present()[KEYS[8]] == b"of later"
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.write_text("{"), lambda path: path.unlink()])
+async def test_an_operation_whose_record_is_lost_stops_its_own_policy_alone_with_a_way_on(
+    world: World, damage: Callable[[Path], None]
+) -> None:
+    await world.reference(KEYS[:8])
+    mine = world.config(name="mine", prefixes=["uploads/00"])
+    theirs = world.config(name="theirs", prefixes=["uploads/01"])
+    first = await world.run(mine)
+    assert (await world.run(theirs)).deleted_count == 2
+    folder = world.vault / "operations" / first.operation_id
+    damage(folder / "operation.json")
+    assert (await world.run(theirs)).outcome is Outcome.SUCCEEDED
+    with pytest.raises(VaultCorruptedError, match=f"s3gc restore {first.operation_id}"):
+        await world.run(mine)
+    folder.rename(world.vault.parent / "aside")
+    assert (await world.run(mine)).outcome is Outcome.SUCCEEDED
