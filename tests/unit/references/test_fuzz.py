@@ -20,7 +20,14 @@ CASES, BATCH = 20_000, 500
 COLUMN = ColumnSpec("shop", 0, "public.t.c", ReferenceFormat.AUTO, RULES)
 
 
-@pytest.mark.parametrize("seed", range(CASES // BATCH))
+#: As many of them are run each time; `make soak` runs all.
+USUAL = 16
+
+
+@pytest.mark.parametrize(
+    "seed",
+    [pytest.param(n, marks=pytest.mark.soak if n >= USUAL else ()) for n in range(CASES // BATCH)],
+)
 def test_every_spelling_of_a_key_is_read_and_passes_the_filter(seed: int) -> None:
     rng = random.Random(seed)
     unread, lost = [], []
