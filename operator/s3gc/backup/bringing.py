@@ -38,6 +38,8 @@ __all__ = ["Brought", "bring_back", "is_recorded_version", "write_back", "write_
 
 Brought = Literal["restored_marker", "restored", "present"]
 
+#: Codes of a 400 that say of a header that the store does not have what it asks for.
+_UNKNOWN = frozenset({"NotImplemented", "InvalidArgument", "InvalidRequest"})
 _LARGEST_PUT = 5 * 1024**3
 #: Up to this size a body is in memory as a whole; larger ones stream, and are sent once.
 WHOLE_BYTES = 16 * 1024 * 1024
@@ -78,7 +80,7 @@ async def bring_back(
     if await bucket.head(place) is not None:
         return "present"
     is_original = key is None
-    answer = await write_back(
+    answer = await _create(
         bucket,
         vault,
         entry,
@@ -222,6 +224,38 @@ async def write_on_top(
 # --- writing
 
 
+async def _create(
+    bucket: Bucket,
+    vault: Vault,
+    entry: BackupEntry,
+    key: str,
+    *,
+    create_only: bool,
+    is_original: bool,
+    notes: list[str],
+) -> PutAnswer | None:
+    """Write where nothing is. A store that answers that it knows no ``If-None-Match`` has written nothing: it gets the
+    object without, directly after it was seen once more that nothing is there. Whoever heals or restores has not probed
+    the store, and must be able to bring back what was deleted in any."""
+    try:
+        return await write_back(
+            bucket, vault, entry, key, create_only=create_only, is_original=is_original, notes=notes
+        )
+    except StoreError as error:
+        if not create_only or not _says_unknown(error):
+            raise
+    if await bucket.head(key) is not None:
+        return None
+    return await write_back(
+        bucket, vault, entry, key, create_only=False, is_original=is_original, notes=notes
+    )
+
+
+def _says_unknown(error: StoreError) -> bool:
+    status, code = error.details.get("status"), error.details.get("code")
+    return status == 501 or (status == 400 and code in _UNKNOWN)
+
+
 async def write_back(
     bucket: Bucket,
     vault: Vault,
@@ -304,6 +338,9 @@ async def _write_parts(
             gc.collect(1)  # a request holds its body in a reference cycle, see `packs`
         async for _ in content:
             raise RestoreError(f"key {key!r}: the vault has more bytes than were recorded")
+        if create_only and await bucket.head(key) is not None:
+            # The parts took their time, and some stores honour the condition on PUT and not on this.
+            return None
         # Only here does an object come to be, and the generator has ended, so every byte of it was proven.
         answer = await bucket.complete_multipart(key, upload, parts, create_only=create_only)
     finally:

@@ -16,8 +16,9 @@ from tests.library.backup.test_back_up import ODD_KEYS
 from tests.testbed.services import S3Server
 
 from s3gc.backup.restore import bring_back, restore_operation
-from s3gc.exceptions import LockedError, RestoreError
+from s3gc.exceptions import LockedError, RestoreError, StoreError
 from s3gc.results import Progress, RestoreResult
+from s3gc.store.bucket import Bucket
 from s3gc.vault import catalog
 from s3gc.vault.lock import hold_scope, stop_requested
 from s3gc.vault.operations import Operation
@@ -415,22 +416,79 @@ async def test_progress_is_told(world: World) -> None:
     assert (told[-1].phase, told[-1].restored) == ("Restoring", 5)
 
 
+def _upload_parts(world: World, key: str, upload: str, body: bytes, part: int) -> None:
+    parts = []
+    for number, start in enumerate(range(0, len(body), part), start=1):
+        answer = world.client.upload_part(
+            Bucket=world.bucket.name, Key=key, UploadId=upload, PartNumber=number,
+            Body=body[start : start + part],
+        )  # fmt: skip
+        parts.append({"PartNumber": number, "ETag": answer["ETag"]})
+    world.client.complete_multipart_upload(
+        Bucket=world.bucket.name, Key=key, UploadId=upload, MultipartUpload={"Parts": parts}
+    )
+
+
+async def test_a_store_that_knows_no_conditional_create_takes_back_what_was_deleted(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some answer 501 to `If-None-Match`, and whoever heals or restores has not probed that."""
+    world.put("small", b"small")
+    upload = world.client.create_multipart_upload(Bucket=world.bucket.name, Key="parts")["UploadId"]
+    _upload_parts(world, "parts", upload, bytes(6 * 1024 * 1024), 5 * 1024 * 1024)
+    operation, _ = await world.sweep()
+    for name in ("put", "complete_multipart"):
+        _without_conditions(monkeypatch, name, status=501)
+    versioning = (await world.bucket.versioning()).status
+    entries = {entry.key: entry async for entry in operation.entries()}
+    for key, size in (("small", 5), ("parts", 6 * 1024 * 1024)):
+        # Another key: in a versioned bucket the original needs nothing but its marker taken away.
+        how = await bring_back(
+            world.bucket, world.vault, entries[key], versioning=versioning, key=f"again/{key}"
+        )
+        assert how == "restored"
+        assert len(world.body(f"again/{key}") or b"") == size
+
+
+async def test_an_upload_while_parts_are_written_back_is_not_covered_by_a_store_that_ignores_the_condition(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload = world.client.create_multipart_upload(Bucket=world.bucket.name, Key="parts")["UploadId"]
+    _upload_parts(world, "parts", upload, bytes(6 * 1024 * 1024), 5 * 1024 * 1024)
+    operation, _ = await world.sweep()
+    [entry] = [entry async for entry in operation.entries()]
+    _without_conditions(monkeypatch, "complete_multipart", status=None)
+    sent = Bucket.upload_part
+
+    async def meanwhile(bucket: Bucket, *arguments: Any, **more: Any) -> str:
+        world.put("again", b"newer")
+        return await sent(bucket, *arguments, **more)
+
+    monkeypatch.setattr(Bucket, "upload_part", meanwhile)
+    how = await bring_back(world.bucket, world.vault, entry, versioning="Off", key="again")
+    assert (how, world.body("again")) == ("present", b"newer")
+
+
+def _without_conditions(monkeypatch: pytest.MonkeyPatch, name: str, *, status: int | None) -> None:
+    """A store that refuses `If-None-Match` with `status`, or, without one, takes no notice of it."""
+    original = getattr(Bucket, name)
+
+    async def call(bucket: Bucket, *arguments: Any, create_only: bool = False, **more: Any) -> Any:
+        if create_only and status is not None:
+            raise StoreError("A header you provided implies functionality that is not implemented",
+                             details={"status": status, "code": "NotImplemented"})  # fmt: skip
+        return await original(bucket, *arguments, **more)
+
+    monkeypatch.setattr(Bucket, name, call)
+
+
 async def test_a_multipart_object_comes_back_with_its_etag(world: World) -> None:
     part = 8 * 1024 * 1024
     body = os.urandom(part) + b"tail" * 1000 + bytes(part)
     upload = world.client.create_multipart_upload(
         Bucket=world.bucket.name, Key="big", ContentType="video/x", Metadata={"a": "b"}, Tagging="t=1"
     )
-    parts = []
-    for number, start in enumerate(range(0, len(body), part), start=1):
-        answer = world.client.upload_part(
-            Bucket=world.bucket.name, Key="big", UploadId=upload["UploadId"], PartNumber=number,
-            Body=body[start : start + part],
-        )  # fmt: skip
-        parts.append({"PartNumber": number, "ETag": answer["ETag"]})
-    world.client.complete_multipart_upload(
-        Bucket=world.bucket.name, Key="big", UploadId=upload["UploadId"], MultipartUpload={"Parts": parts}
-    )
+    _upload_parts(world, "big", upload["UploadId"], body, part)
     before = _facts(world, "big")
     operation, _ = await world.sweep()
     result = await restore(world, operation)
