@@ -21,6 +21,7 @@ __all__ = [
     "Outcome",
     "Progress",
     "RestoreResult",
+    "SourceVerification",
     "VerificationLevel",
 ]
 
@@ -92,6 +93,21 @@ class ColumnCoverage(_Record):
     prefix_kept: dict[str, int] = Field(default_factory=dict)
 
 
+class SourceVerification(_Record):
+    """How deletions were verified in one database; after a dry run, how they would be.
+
+    `reason` says why not by a stronger level, `next_step` what gives the next one, mostly a statement to run as an
+    administrator; "" where nothing is to be gained. `lag_bytes` is the most of its log that the server kept for this
+    cycle's change capture; None where it keeps nothing for whoever reads its log.
+    """
+
+    name: str
+    level: VerificationLevel
+    reason: str = ""
+    next_step: str = ""
+    lag_bytes: int | None = None
+
+
 class GuardReport(_Record):
     """One guard's judgement. `waivable` guards can be waived by approving exactly this plan."""
 
@@ -152,6 +168,7 @@ class GCResult(_Record):
     vault_bytes_written: int = 0
     verification: VerificationLevel = VerificationLevel.NONE
     verification_reason: str = ""
+    sources: list[SourceVerification] = Field(default_factory=list)
     verified: bool = True
     deletion: str = ""
     plan_digest: str | None = None

@@ -127,8 +127,10 @@ def with_status(status: BucketGCStatus, **spec: Any) -> Any:
 
 def test_gauges_are_read_from_the_statuses() -> None:
     message = short(
-        reclaimable_bytes=500, missing_objects=3, metrics={"vault_size_bytes": 99}, plan_digest=DIGEST
-    )
+        reclaimable_bytes=500, missing_objects=3, metrics={"vault_size_bytes": 99}, plan_digest=DIGEST,
+        sources=[{"name": "a", "level": "cdc", "lag_bytes": 7}, {"name": "b", "level": "cdc", "lag_bytes": 70},
+                 {"name": "c", "level": "rescan"}],
+    )  # fmt: skip
     status = take_in(BucketGCStatus(), read_cycle(job(), [pod(message)]), NOW)
     status = status.model_copy(update={"next_schedule_time": at("2026-11-24 02:30")})
     gc = with_status(status, schedule="30 2 * * *", suspend=True)
@@ -140,6 +142,7 @@ def test_gauges_are_read_from_the_statuses() -> None:
     assert value(meters, "s3gc_reclaimable_bytes") == 500
     assert value(meters, "s3gc_missing_objects") == 3
     assert value(meters, "s3gc_vault_size_bytes") == 99
+    assert value(meters, "s3gc_capture_lag_bytes") == 70
     assert value(meters, "s3gc_suspended") == 1
     assert value(meters, "s3gc_stalled") == 0
 

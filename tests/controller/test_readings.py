@@ -31,6 +31,10 @@ def test_a_result_is_read_whole() -> None:
         reclaimed_bytes=123456,
         plan_digest=DIGEST,
         verification="query",
+        sources=[
+            {"name": "shop", "level": "query", "next_step": "ALTER ROLE s3gc REPLICATION"},
+            {"name": "blog", "level": "cdc", "reason": "r" * 900, "lag_bytes": 5},
+        ],
         metrics={"total_runs": 7, "vault_size_bytes": 99, "avg_compression_ratio": 2.5, "last_run_at": None},
     )
     reading = read_cycle(job(), [pod(message)])
@@ -38,6 +42,10 @@ def test_a_result_is_read_whole() -> None:
     assert (cycle.outcome, cycle.mode, cycle.operation_id) == (Outcome.SUCCEEDED, "Execute", OPERATION)
     assert (cycle.total_scanned, cycle.deleted_count, cycle.late_references) == (1000, 40, 2)
     assert (cycle.job_name, cycle.job_uid) == ("media-r1", "job-media-r1")
+    assert [(one.name, one.level, one.next_step, one.lag_bytes) for one in cycle.sources] == [
+        ("shop", "query", "ALTER ROLE s3gc REPLICATION", None),
+        ("blog", "cdc", "", 5),
+    ]
     assert cycle.duration_seconds == 55.5
     assert cycle.completion_time == at("02:31")
     assert reading.metrics is not None
@@ -51,10 +59,11 @@ def test_the_log_adds_coverage_errors_and_the_report() -> None:
         "errors": [f"error {n}" for n in range(30)],
         "coverage": [{"source": "shop", "column": f"users.c{n}", "values": n} for n in range(30)],
         "report": "s3://vault/report.html",
+        "sources": [{"name": f"s{n}", "level": "rescan"} for n in range(30)],
     }
     log = "not json\n" + json.dumps({"event": "progress", "phase": "Deleting"}) + "\n" + json.dumps(whole)
     cycle = read_cycle(FAILED, [pod(short("PartiallyFailed", errors=["error 0"]), 4)], log).cycle
-    assert len(cycle.coverage) == 20
+    assert (len(cycle.coverage), len(cycle.sources)) == (20, 16)
     assert cycle.coverage[3].values == 3
     assert len(cycle.errors) == 10
     assert cycle.report == "s3://vault/report.html"
@@ -175,7 +184,16 @@ JSON = st.recursive(
     max_leaves=8,
 )
 NAMES = st.sampled_from(
-    [*short(), "plan_digest", "guards", "metrics", "coverage", "approval_expires_at", "total_scanned"]
+    [
+        *short(),
+        "plan_digest",
+        "guards",
+        "metrics",
+        "coverage",
+        "sources",
+        "approval_expires_at",
+        "total_scanned",
+    ]
 )
 
 

@@ -101,7 +101,7 @@ class Home:
             shutil.chown(path, owner)
         return path
 
-    def close(self, timeout_seconds: float = 30) -> None:
+    def close(self, timeout_seconds: float = 300) -> None:
         """End what still runs and remove the folder (minutes, for a MinIO full of a benchmark's objects)."""
         assert self._watchdog.stdin is not None
         self._watchdog.stdin.close()

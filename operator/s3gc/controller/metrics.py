@@ -129,6 +129,10 @@ class _Now(Collector):
                 ("s3gc_reclaimable_bytes", "Size of the last plan."),
                 ("s3gc_vault_size_bytes", "Bytes in the vault."),
                 ("s3gc_missing_objects", "References whose object is missing, in the last cycle."),
+                (
+                    "s3gc_capture_lag_bytes",
+                    "The most of its log that a database kept for change capture, in the last cycle.",
+                ),
                 ("s3gc_suspended", "Whether the schedule is suspended."),
                 (
                     "s3gc_stalled",
@@ -156,6 +160,8 @@ def _values(gc: GCObject) -> Iterator[tuple[str, float]]:
     if status.last_cycle is not None:
         yield "s3gc_reclaimable_bytes", status.last_cycle.reclaimable_bytes
         yield "s3gc_missing_objects", status.last_cycle.missing_objects
+        if lags := [one.lag_bytes for one in status.last_cycle.sources if one.lag_bytes is not None]:
+            yield "s3gc_capture_lag_bytes", max(lags)
     if status.metrics is not None:
         yield "s3gc_vault_size_bytes", status.metrics.vault_size_bytes
     yield "s3gc_suspended", float(spec is not None and spec.suspend)

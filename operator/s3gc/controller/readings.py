@@ -19,10 +19,12 @@ from s3gc.controller.resources import moment
 from s3gc.controller.statuses import (
     MAX_COVERAGE,
     MAX_ERRORS,
+    MAX_SOURCES,
     Coverage,
     Cycle,
     PendingApproval,
     ProgressCounts,
+    SourceLevel,
     VaultMetrics,
     cut,
 )
@@ -146,6 +148,7 @@ def read_cycle(job: JobView, pods: Sequence[PodView], log: str = "") -> CycleRea
         duration_seconds=round(_amount(short.get("duration_seconds")), 3),
         **{name: _count(short.get(name)) for name in _COUNTS},
         verification=_text(short.get("verification"), 32),
+        sources=_sources(whole.get("sources") or short.get("sources")),
         deletion=_text(short.get("deletion"), 500),
         plan_digest=_text(short.get("plan_digest"), 128),
         guards=tuple(_guard(each) for each in _tripped(short)[:MAX_ERRORS]),
@@ -315,6 +318,22 @@ def _guard(guard: Mapping[str, Any]) -> str:
         if isinstance(limit := guard.get("limit"), (int, float)):
             text += f", limit {limit:g}"
     return cut(text)
+
+
+def _sources(value: object) -> tuple[SourceLevel, ...]:
+    if not isinstance(value, list):
+        return ()
+    return tuple(
+        SourceLevel(
+            name=_text(each.get("name"), 253) or "",
+            level=_text(each.get("level"), 32) or "",
+            reason=_text(each.get("reason"), 500) or "",
+            next_step=_text(each.get("next_step"), 500) or "",
+            lag_bytes=None if each.get("lag_bytes") is None else _count(each.get("lag_bytes")),
+        )
+        for each in value[:MAX_SOURCES]
+        if isinstance(each, dict)
+    )
 
 
 def _coverage(value: object) -> tuple[Coverage, ...]:

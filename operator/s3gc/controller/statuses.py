@@ -20,6 +20,7 @@ __all__ = [
     "MAX_COVERAGE",
     "MAX_ERRORS",
     "MAX_HISTORY",
+    "MAX_SOURCES",
     "Active",
     "BucketGCStatus",
     "Condition",
@@ -30,6 +31,7 @@ __all__ = [
     "HistoryEntry",
     "PendingApproval",
     "ProgressCounts",
+    "SourceLevel",
     "VaultMetrics",
     "cut",
 ]
@@ -37,6 +39,7 @@ __all__ = [
 MAX_ERRORS = 10
 MAX_COVERAGE = 20
 MAX_HISTORY = 10
+MAX_SOURCES = 16
 _TEXT = 1024
 
 ConditionStatus = Literal["True", "False", "Unknown"]
@@ -141,6 +144,18 @@ class Coverage(_Status):
     unparsed: Count = Field(0, description="Values of a form that is not known.")
 
 
+class SourceLevel(_Status):
+    """How deletions are verified in one database."""
+
+    name: Short = Field("", description="Which database.")
+    level: Short = Field("", description="cdc, query or rescan.")
+    reason: Text = Field("", description="Why not a stronger one.")
+    next_step: Text = Field("", description="What gives a stronger one, mostly a statement to run.")
+    lag_bytes: Count | None = Field(
+        None, description="The most of its log that the server kept for the cycle's change capture."
+    )
+
+
 class Cycle(_Status):
     """A cycle that ended."""
 
@@ -168,6 +183,9 @@ class Cycle(_Status):
     reclaimed_bytes: Count = Field(0, description="Bytes freed.")
     verification: Short | None = Field(
         None, description="How candidates were verified: cdc, query or rescan."
+    )
+    sources: Annotated[tuple[SourceLevel, ...], Field(max_length=MAX_SOURCES)] = Field(
+        (), description="The same for each database."
     )
     deletion: Text | None = Field(
         None, description="How objects were deleted; in another mode what Execute would meet."

@@ -13,10 +13,12 @@ from typing import Any
 
 from s3gc.backup.settle import Tally
 from s3gc.config import GCMode, S3GCConfig
+from s3gc.cycle.start import OpenSource
 from s3gc.inventory.listing import Inventory
 from s3gc.plan.join import Joined
 from s3gc.plan.planfile import PlanSummary
-from s3gc.results import GCResult, GuardReport, Outcome
+from s3gc.references.cdc.following import read_again
+from s3gc.results import GCResult, GuardReport, Outcome, SourceVerification, VerificationLevel
 from s3gc.sweep.check import CheckResult
 from s3gc.sweep.purge_proof import PurgeResult
 from s3gc.sweep.tally import SweepResult
@@ -32,6 +34,7 @@ MAX_ERRORS = 100
 class CycleFacts:
     """Filled step by step; what a step that never ran would have found is None or empty."""
 
+    opened: Sequence[OpenSource] = ()
     inventory: Inventory | None = None
     joined: Joined | None = None
     plan: PlanSummary | None = None
@@ -95,6 +98,7 @@ class CycleFacts:
             vault_bytes_written=before.vault_bytes + swept.vault_bytes,
             verification=verifier.level,
             verification_reason=verifier.reason,
+            sources=self._sources(verifier, is_begun=not dry),
             # An older journal that could not be closed leaves a deletion unchecked as well.
             verified=checked.verified and self.recovered.verified,
             deletion=deletion,
@@ -107,6 +111,20 @@ class CycleFacts:
             errors=list(errors[:MAX_ERRORS]),
             **self._join_counts(),
         )
+
+    def _sources(self, verifier: Verifier, *, is_begun: bool) -> list[SourceVerification]:
+        """Each source's level; a dry run begins no change capture, so what it would show is told."""
+        opened = {one.source.name: one for one in self.opened}
+        found: list[SourceVerification] = []
+        for one in verifier.sources:
+            known = opened[one.name]
+            changes: dict[str, Any] = {"next_step": known.next_step}
+            if known.capture is not None and not is_begun:
+                again = read_again(known.preflight.columns, known.capture)
+                changes["level"] = VerificationLevel.RESCAN if again else VerificationLevel.CDC
+                changes["reason"] = again or "every column can be followed in the database's own log"
+            found.append(one.model_copy(update=changes))
+        return found
 
     def _join_counts(self) -> dict[str, Any]:
         if self.joined is None:

@@ -6,6 +6,7 @@ that cannot be used at all has a `problem` in place of the rest, so that one bro
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,11 +14,12 @@ from pydantic import BaseModel, Field
 
 from s3gc.config import GCMode, S3GCConfig, SourceConfig
 from s3gc.exceptions import CDCError, S3GCError
+from s3gc.references.cdc.types import Capture
 from s3gc.references.sources import opened_source
 from s3gc.references.types import ReferenceRules, Source, SourcePreflight
 from s3gc.results import VerificationLevel
 
-__all__ = ["LevelStanding", "SourceStanding", "plain", "stand"]
+__all__ = ["LevelStanding", "SourceStanding", "plain", "stand", "stronger"]
 
 
 class LevelStanding(BaseModel):
@@ -52,6 +54,22 @@ class SourceStanding(BaseModel):
 async def stand(config: S3GCConfig) -> list[SourceStanding]:
     """Ask every source of `config`. Never raises for a source: what is wrong with it stands in its `problem`."""
     return [await _of_source(config, source) for source in config.effective_sources]
+
+
+async def stronger(
+    source_config: SourceConfig, source: Source, preflight: SourcePreflight, capture: Capture | None
+) -> str:
+    """What would make the verification of an opened source stronger, or its deletions possible; "" for nothing.
+
+    For a cycle to tell, so it is never an error: a cycle does not end because a question about more went wrong.
+    `capture` is that of the policy, None where it asks for none.
+    """
+    if preflight.barrier_missing or capture is not None or source.dialect == "sqlite":
+        return preflight.barrier_missing
+    with contextlib.suppress(S3GCError, OSError):
+        level = await _of_capture(source, preflight)
+        return _next_step(source_config, preflight.barrier_missing, level, source.dialect)
+    return ""
 
 
 async def _of_source(config: S3GCConfig, source_config: SourceConfig) -> SourceStanding:
@@ -95,7 +113,8 @@ async def _ask(
         found.because = "; ".join(f"{label} is read again ({why})" for label, why in capture.partly.items())
     else:
         found.because = "cdc is configured and cannot be had: a cycle ends with CDCError"
-    found.next_step = _next_step(source_config, found, capture, source.dialect)
+    if preflight.barrier_missing or found.used is not VerificationLevel.CDC:
+        found.next_step = _next_step(source_config, preflight.barrier_missing, capture, source.dialect)
 
 
 async def _of_capture(source: Source, preflight: SourcePreflight) -> LevelStanding:
@@ -112,12 +131,10 @@ async def _of_capture(source: Source, preflight: SourcePreflight) -> LevelStandi
 
 
 def _next_step(
-    source_config: SourceConfig, found: SourceStanding, capture: LevelStanding, dialect: str
+    source_config: SourceConfig, barrier_missing: str, capture: LevelStanding, dialect: str
 ) -> str:
-    if found.barrier_missing:
-        return found.barrier_missing
-    if found.used is VerificationLevel.CDC:
-        return ""
+    if barrier_missing:
+        return barrier_missing
     if source_config.cdc is None and capture.possible:
         backend = {"postgresql": "postgres"}.get(dialect, dialect)
         return f"add cdc: {{backend: {backend}}} to the source: changes are then followed, and nothing is read twice"

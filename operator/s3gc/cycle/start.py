@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from ulid import ULID
 
 from s3gc.config import GCMode, S3GCConfig, SourceConfig
+from s3gc.cycle.standing import stronger
 from s3gc.exceptions import ConfigurationError, RefusedError, S3GCError
 from s3gc.plan.approving import PLAN_DAMAGED, READ_BY, read_by
 from s3gc.references.cdc.types import Capture
@@ -128,11 +129,15 @@ async def _is_approved(operation: Operation) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class OpenSource:
-    """A database that can be read. `capture` is checked and not begun; None where the policy asks for none."""
+    """A database that can be read. `capture` is checked and not begun; None where the policy asks for none.
+
+    `next_step` says what would make verification stronger there, "" where nothing would.
+    """
 
     source: Source
     preflight: SourcePreflight
     capture: Capture | None = None
+    next_step: str = ""
 
 
 async def open_sources(config: S3GCConfig, bucket: Bucket, *, executing: bool) -> list[OpenSource]:
@@ -186,8 +191,9 @@ async def _open(config: SourceConfig, rules: ReferenceRules, executing: bool) ->
             )
         # Configured and not to be had is an error in every mode: who asked for it must not believe that it is there.
         capture = await source.capture() if config.cdc is not None else None
+        next_step = await stronger(config, source, preflight, capture)
     except BaseException:
         with contextlib.suppress(S3GCError, OSError):
             await source.close()
         raise
-    return OpenSource(source, preflight, capture)
+    return OpenSource(source, preflight, capture, next_step)

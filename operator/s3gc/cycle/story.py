@@ -186,6 +186,7 @@ class _Cycle:
     async def _open_sources(self) -> None:
         self.tell(Progress("Preflight"))
         self.opened = await open_sources(self.config, self.bucket, executing=self.executing)
+        self.facts.opened = self.opened
         self.verifier = await Verifier.begin([(one.source, one.preflight) for one in self.opened])
 
     async def _recover(self, current: Operation, *, resumed: bool) -> None:

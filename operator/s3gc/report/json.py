@@ -18,8 +18,11 @@ __all__ = ["SHORT_BYTES", "result_line", "short_restore", "short_result"]
 SHORT_BYTES = 4096
 _ERRORS = 3
 _ERROR_CHARACTERS = 200
+_SOURCES = 8
+_SOURCE_CHARACTERS = 160
 _LEFT_OUT = {
     "coverage", "guards", "errors", "requests", "skipped", "purge_kept", "phase_seconds", "late_reference_keys",
+    "sources",
 }  # fmt: skip
 
 
@@ -31,8 +34,8 @@ def result_line(result: GCResult) -> str:
 def short_result(result: GCResult, limit: int = SHORT_BYTES, *, metrics: GCMetrics | None = None) -> str:
     """What decides what happens next, as JSON of at most `limit` bytes of UTF-8.
 
-    Outcome, counts and digest, the guards that tripped with their numbers, and three errors of at most 200 characters;
-    `metrics` are those of the vault.
+    Outcome, counts and digest, the guards that tripped with their numbers, three errors of at most 200 characters, and
+    how eight sources were verified; `metrics` are those of the vault.
     """
     short: dict[str, Any] = {
         key: value
@@ -45,6 +48,14 @@ def short_result(result: GCResult, limit: int = SHORT_BYTES, *, metrics: GCMetri
         if guard.tripped
     ]
     short["errors"] = [_cut(error, _ERROR_CHARACTERS) for error in result.errors[:_ERRORS]]
+    short["sources"] = [
+        {
+            key: _cut(value, _SOURCE_CHARACTERS) if isinstance(value, str) else value
+            for key, value in source.model_dump(mode="json").items()
+            if value not in ("", None)
+        }
+        for source in result.sources[:_SOURCES]
+    ]
     if metrics is not None:
         short["metrics"] = metrics.model_dump(mode="json", exclude={"last_error"})
     return _fitting(short, limit)
@@ -86,6 +97,8 @@ def _give_up(short: dict[str, Any]) -> bool:
     elif short.get("report") or short.get("verification_reason"):
         short.pop("report", None)
         short.pop("verification_reason", None)
+    elif short.get("sources"):
+        short["sources"].pop()
     elif short["errors"]:
         last = short["errors"].pop()
         if len(last) > 20:

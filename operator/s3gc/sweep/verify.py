@@ -17,7 +17,7 @@ from s3gc.references.cdc.following import Following
 from s3gc.references.derivatives import is_invertible, parents
 from s3gc.references.reader import rescan
 from s3gc.references.types import BarrierResult, Source, SourcePreflight
-from s3gc.results import VerificationLevel
+from s3gc.results import SourceVerification, VerificationLevel
 
 __all__ = ["Verifier"]
 
@@ -29,6 +29,7 @@ class _Watched:
     fingerprint: str
     following: Following | None = None
     lost: str = ""  # why it is followed no longer
+    lag_bytes: int | None = None  # the most that the server kept of its log while it was followed
 
     @property
     def level(self) -> VerificationLevel:
@@ -44,6 +45,16 @@ class _Watched:
         if self.preflight.can_query:
             return self.lost or "every column is declared as an exact key"
         return "; ".join(filter(None, (self.lost, self.preflight.query_reason)))
+
+    def lose(self, why: str) -> None:
+        """It is followed no longer."""
+        if self.following is not None:
+            self.lag_bytes = self.following.largest_lag
+        self.following, self.lost = None, why
+
+    def shown(self) -> SourceVerification:
+        lag = self.lag_bytes if self.following is None else self.following.largest_lag
+        return SourceVerification(name=self.source.name, level=self.level, reason=self.reason, lag_bytes=lag)
 
 
 #: Weakest first: a cycle is verified as well as its weakest source.
@@ -83,6 +94,11 @@ class Verifier:
         if self.level is VerificationLevel.QUERY and not any(w.lost for w in weakest):
             return "every column is declared as an exact key"
         return "; ".join(f"{w.source.name}: {w.reason}" for w in weakest)
+
+    @property
+    def sources(self) -> list[SourceVerification]:
+        """Each source by itself."""
+        return [watched.shown() for watched in self._watched]
 
     @classmethod
     async def begin(cls, sources: Sequence[tuple[Source, SourcePreflight]]) -> Verifier:
@@ -149,7 +165,7 @@ class Verifier:
                 except (CDCError, RefusedError) as error:
                     if not is_check:
                         raise
-                    watched.following, watched.lost = None, error.message
+                    watched.lose(error.message)
                 else:
                     if rest := watched.following.left_over:
                         before.append((watched, watched.fingerprint))

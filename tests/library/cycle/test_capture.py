@@ -65,6 +65,10 @@ async def test_a_cycle_is_verified_by_the_stream_and_leaves_nothing_on_the_serve
     result = await world.run(world.config(**changes))
     assert (result.outcome, result.deleted_count) == (Outcome.SUCCEEDED, 10)
     assert result.verification is VerificationLevel.CDC
+    (source,) = result.sources
+    assert (source.level, source.next_step) == (VerificationLevel.CDC, "")
+    assert source.lag_bytes is not None
+    assert source.lag_bytes > 0
     assert world.present().keys() == set(KEYS[:30])
     assert await left_on_the_server(world) == []
 
@@ -167,8 +171,13 @@ async def test_a_dry_run_opens_nothing_and_a_query_is_read_again_beside_the_stre
         await real(self)
 
     monkeypatch.setattr(Following, "begin", begin)
-    await world.run(world.config(**changes, mode="dry_run"))
+    foreseen = await world.run(world.config(**changes, mode="dry_run"))
     assert begun == []
+    assert [source.level for source in foreseen.sources] == [VerificationLevel.CDC]
+    without = await world.run(world.config(mode="dry_run"))
+    assert [source.level for source in without.sources] == [VerificationLevel.RESCAN]
+    assert without.sources[0].reason.startswith("public.files.key has format auto")
+    assert without.sources[0].next_step.startswith("add cdc: {backend: postgres}")
     await world.execute(f"create table more(id int, {world.rows.column} varchar(100))")
     await world.execute(f"insert into more values (1, '{KEYS[38]}')")
     source = {
@@ -187,6 +196,7 @@ async def test_a_dry_run_opens_nothing_and_a_query_is_read_again_beside_the_stre
     assert begun == ["begun"]
     assert result.verification is VerificationLevel.RESCAN
     assert "query more is read again" in result.verification_reason
+    assert "query more is read again" in result.sources[0].reason
     assert result.deleted_count == 8, result
     assert world.present().keys() == {*KEYS[:30], KEYS[38], KEYS[39]}
     assert await left_on_the_server(world) == []

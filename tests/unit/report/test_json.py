@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s3gc.report.json import SHORT_BYTES, result_line, short_result
-from s3gc.results import ColumnCoverage, GCResult, GuardReport, Outcome
+from s3gc.results import (
+    ColumnCoverage,
+    GCResult,
+    GuardReport,
+    Outcome,
+    SourceVerification,
+    VerificationLevel,
+)
 
 
 def result_of(**changes: object) -> GCResult:
@@ -29,6 +36,18 @@ def test_the_short_result_has_what_decides() -> None:
         GuardReport(guard="maxDeletePercent", tripped=True, value=12, limit=10, message="long " * 100),
         GuardReport(guard="minReferences", tripped=False),
     ]
+    sources = [
+        SourceVerification(
+            name="shop",
+            level=VerificationLevel.RESCAN,
+            reason="r" * 500,
+            next_step="ALTER ROLE s3gc REPLICATION",
+        ),
+        *(
+            SourceVerification(name=f"s{number}", level=VerificationLevel.CDC, lag_bytes=0)
+            for number in range(9)
+        ),
+    ]
     short = json.loads(
         short_result(
             result_of(
@@ -37,6 +56,7 @@ def test_the_short_result_has_what_decides() -> None:
                 plan_digest="ab" * 32,
                 errors=["x" * 500, "2", "3", "4"],
                 coverage=[ColumnCoverage(source="s", column="c")],
+                sources=sources,
             )
         )
     )
@@ -53,6 +73,15 @@ def test_the_short_result_has_what_decides() -> None:
     ]
     assert [len(error) for error in short["errors"]] == [200, 1, 1]
     assert "coverage" not in short
+    assert short["sources"] == [
+        {
+            "name": "shop",
+            "level": "rescan",
+            "reason": "r" * 159 + "…",
+            "next_step": "ALTER ROLE s3gc REPLICATION",
+        },
+        *({"name": f"s{number}", "level": "cdc", "lag_bytes": 0} for number in range(7)),
+    ]
 
 
 @given(
@@ -62,7 +91,13 @@ def test_the_short_result_has_what_decides() -> None:
 )
 def test_the_short_result_always_fits(errors: list[str], subjects: list[str], report: str) -> None:
     guards = [GuardReport(guard="undeclaredColumns", subject=subject, tripped=True) for subject in subjects]
-    text = short_result(result_of(errors=errors, guards=guards, report=report))
+    sources = [
+        SourceVerification(
+            name=subject[:63], level=VerificationLevel.RESCAN, reason=subject, next_step=report
+        )
+        for subject in subjects
+    ]
+    text = short_result(result_of(errors=errors, guards=guards, report=report, sources=sources))
     assert len(text.encode()) <= SHORT_BYTES
     assert json.loads(text)["outcome"] == "Refused"
 

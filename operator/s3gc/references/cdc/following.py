@@ -24,7 +24,7 @@ from s3gc.references.matcher import Hit, Matcher
 from s3gc.references.reader import texts_to_match
 from s3gc.references.types import ColumnSpec, PrefixReference
 
-__all__ = ["Following"]
+__all__ = ["Following", "read_again"]
 
 #: How long the server may hold back its log while a scan or a back-up keeps us busy elsewhere.
 IDLE_SECONDS = 30.0
@@ -55,10 +55,12 @@ class Following:
     @property
     def reason(self) -> str:
         """Why some columns are read again, or ""."""
-        return "; ".join(
-            f"{self._columns[index].label} is read again ({why})"
-            for index, why in sorted(self._capture.left_over.items())
-        )
+        return read_again(list(self._columns.values()), self._capture)
+
+    @property
+    def largest_lag(self) -> int | None:
+        """The most of its log that the server kept for this."""
+        return self._capture.largest_lag
 
     @property
     def is_broken(self) -> bool:
@@ -121,6 +123,14 @@ class Following:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._keeping
         await self._capture.close()
+
+
+def read_again(columns: Sequence[ColumnSpec], capture: Capture) -> str:
+    """Which columns `capture` does not follow, and why; "" when it follows all."""
+    labels = {column.index: column.label for column in columns}
+    return "; ".join(
+        f"{labels[index]} is read again ({why})" for index, why in sorted(capture.left_over.items())
+    )
 
 
 async def _closable(changes: AsyncIterator[Sequence[Change]]) -> Any:

@@ -329,6 +329,11 @@ class MySQLCapture:
             details={"errors": errors or [message]},
         )
 
+    @property
+    def largest_lag(self) -> None:
+        """See `Capture.largest_lag`."""
+        return
+
     async def lag(self) -> None:
         """See `Capture.lag`: the log's own expiry decides how long it is kept, whoever reads it."""
         return

@@ -95,11 +95,17 @@ class PostgresCapture:
         self._items: dict[str, list[Item]] = {}  # by the name of the table as it is quoted in SQL
         self._slot: _Slot | None = None
         self._is_through = False
+        self._largest_lag = 0
         self._stack = contextlib.AsyncExitStack()
 
     @property
     def left_over(self) -> Mapping[int, str]:
         return self._left_over
+
+    @property
+    def largest_lag(self) -> int:
+        """See `Capture.largest_lag`."""
+        return self._largest_lag
 
     async def preflight(self) -> None:
         """See `Capture.preflight`."""
@@ -253,6 +259,7 @@ class PostgresCapture:
         )
         if row is None or row["lag"] is None:
             raise self._error("the server dropped the slot (max_slot_wal_keep_size?)")
+        self._largest_lag = max(self._largest_lag, row["lag"])
         if row["lag"] > self._max_lag_bytes:
             raise self._error(
                 f"the slot holds back {row['lag']:,} bytes of the server's log, more than cdc.maxLagBytes = "

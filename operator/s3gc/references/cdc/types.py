@@ -19,6 +19,11 @@ class Capture(Protocol):
         """Columns that it cannot follow, by index, and why: they are read again instead. Known after `preflight`."""
         ...
 
+    @property
+    def largest_lag(self) -> int | None:
+        """The most bytes of its log that the server kept for this capture, as the drains saw it. None: see `lag`."""
+        ...
+
     async def preflight(self) -> None:
         """Find out whether changes can be captured. Raises CDCError with all that is missing, and what to grant."""
         ...
