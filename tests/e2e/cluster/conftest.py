@@ -7,25 +7,29 @@ own (tests/chart).
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import asyncpg
 import pytest
 
 from tests.chart.rendering import CHART, ROOT
 from tests.e2e.cluster.shop import Shop
+from tests.e2e.cluster.watching import referenced
 from tests.testbed.kubernetes import Kubernetes
 from tests.testbed.processes import free_port
-from tests.testbed.services import S3Server
+from tests.testbed.services import Postgres, S3Server
 
 
 @dataclass(frozen=True)
 class Operator:
-    """The release `s3gc` of the chart: where it runs, what it watches, where its metrics are."""
+    """A release of the chart: where it runs, what it watches, where its metrics are."""
 
     cluster: Kubernetes
     namespace: str
     port: int
+    release: str = "s3gc"
 
     def values(self) -> dict[str, object]:
         repository, _, tag = self.cluster.image().rpartition(":")
@@ -48,7 +52,7 @@ class Operator:
         values = [f"--set-json={name}={json.dumps(value)}" for name, value in self.values().items()]
         return self.cluster.helm(
             verb,
-            "s3gc",
+            self.release,
             str(CHART),
             "--namespace",
             self.namespace,
@@ -86,3 +90,19 @@ def shop(operator: Operator, minio: S3Server) -> Callable[[str, str], Shop]:
         return made
 
     return make
+
+
+@pytest.fixture
+async def media(postgres: Postgres, shop: Callable[..., Shop], request: pytest.FixtureRequest) -> Shop:
+    """30 objects, 20 of them referenced, and a policy that may delete the rest."""
+    dsn = await postgres.fresh_database()
+    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower())[5:35].strip("-")
+    made = shop(dsn, name)
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute("CREATE TABLE users (id serial PRIMARY KEY, avatar_url text)")
+        rows = [(f"/{key}",) for key in referenced(made)]
+        await connection.executemany("INSERT INTO users (avatar_url) VALUES ($1)", rows)
+    finally:
+        await connection.close()
+    return made

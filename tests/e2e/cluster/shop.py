@@ -5,6 +5,7 @@ Servers are on the machine's loopback, so its Jobs use the node's network. Every
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -107,6 +108,9 @@ class Shop:
         client, found = s3_client(self.store), {}
         for page in client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket):
             for item in page.get("Contents", ()):
-                if not item["Key"].startswith(".s3gc/"):
-                    found[item["Key"]] = client.get_object(Bucket=self.bucket, Key=item["Key"])["Body"].read()
+                if item["Key"].startswith(".s3gc/"):
+                    continue
+                with contextlib.suppress(client.exceptions.NoSuchKey):  # deleted since it was listed
+                    answer = client.get_object(Bucket=self.bucket, Key=item["Key"])
+                    found[item["Key"]] = answer["Body"].read()
         return found
