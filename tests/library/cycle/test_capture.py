@@ -18,6 +18,7 @@ from s3gc.references.cdc.postgres_capture import PostgresCapture
 from s3gc.references.sources.postgres import PostgresSource
 from s3gc.references.types import BarrierResult
 from s3gc.results import Outcome, Progress, VerificationLevel
+from s3gc.sweep.check import CheckResult
 
 KEYS = [f"uploads/{number:03d}.bin" for number in range(40)]
 BODIES = {key: key.encode() for key in KEYS}
@@ -221,6 +222,26 @@ async def test_without_the_wait_for_open_writers_one_would_be_lost(
     await open_ones[0].commit()
     assert KEYS[35] not in world.present()
     assert KEYS[35] in await world.referenced()
+
+
+async def test_without_healing_what_was_written_after_the_check_would_stay_lost(
+    followed: tuple[World, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mutant: a later cycle that asks nothing about what earlier ones deleted. The stream of today knows of none."""
+    world, changes = followed
+    assert (await world.run(world.config(**changes))).deleted_count == 10
+    await world.reference([KEYS[36]])
+
+    async def nothing(*_: object, **__: object) -> CheckResult:
+        return CheckResult()
+
+    with monkeypatch.context() as patch:
+        patch.setattr("s3gc.cycle.story.heal", nothing)
+        result = await world.run(world.config(**changes))
+    assert (result.outcome, result.missing_objects) == (Outcome.SUCCEEDED, 1)
+    assert KEYS[36] not in world.present()
+    assert (await world.run(world.config(**changes))).healed_count == 1
+    assert world.present().keys() == {*KEYS[:30], KEYS[36]}
 
 
 async def test_what_was_written_between_two_runs_is_in_no_stream_and_comes_back_all_the_same(

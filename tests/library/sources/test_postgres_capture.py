@@ -195,6 +195,8 @@ async def test_without_the_mark_such_a_commit_would_be_missed(
 ) -> None:
     """The mutant: a drain that is content with a mark of a moment ago, as one is that ends at a place in the log."""
     await pg(url, TABLE)
+    # Nobody else flushes for a while, however slow this machine is just now.
+    await pg(url, "ALTER SYSTEM SET wal_writer_delay = '10s'", "SELECT pg_reload_conf()")
     writer = await asyncpg.connect(url, server_settings={"synchronous_commit": "off"})
     missed = 0
     async with captured(url) as capture:
@@ -211,6 +213,7 @@ async def test_without_the_mark_such_a_commit_would_be_missed(
             monkeypatch.setattr(capture, "_mark", real)
             await drain(capture)
     await writer.close()
+    await pg(url, "ALTER SYSTEM RESET wal_writer_delay", "SELECT pg_reload_conf()")
     assert missed > 0
 
 
