@@ -1,6 +1,6 @@
 """20,000 keys, each written in a random way: the full rules find it, and the matcher loses nothing they find.
 
-Seeded: a failure repeats. `test_properties.py` searches further and shrinks what it finds.
+Seeded: a failure repeats.
 """
 
 from __future__ import annotations
