@@ -108,7 +108,7 @@ lint: venv
 	$(VENV)/bin/python tools/generated.py --check
 
 test: packages venv tools lint
-	$(VENV)/bin/python -m pytest -m "not soak" -n $(WORKERS) --dist loadgroup $(PYTEST)
+	$(VENV)/bin/python -m pytest -m "not soak" -n $(WORKERS) $(PYTEST)
 
 soak: packages venv tools
 	$(VENV)/bin/python -m pytest -m soak --timeout=0 -s $(PYTEST)

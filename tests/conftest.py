@@ -15,7 +15,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -48,6 +48,31 @@ from tests.testbed.services import Home, MariaDB, MySQL, Postgres, S3Server  # n
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+
+#: Tests that share what is dear to start (a control plane, a demo, a browser), by where they are: one worker runs them.
+_TOGETHER = (
+    "tests/chart/",
+    "tests/controller/",
+    "tests/crds/",
+    "tests/e2e/cluster/",
+    "tests/e2e/test_demo.py",
+    "tests/library/integrations/test_console",
+)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Every test to the next worker that is free, but for those that belong together.
+
+    In place of xdist's own groups, which need names of tests that the newest pytest does not let it change.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Together(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return next((start for start in _TOGETHER if nodeid.startswith(start)), nodeid)
+
+    return Together(config, log)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

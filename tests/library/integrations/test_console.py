@@ -15,9 +15,6 @@ from tests.library.integrations.stage import DIGEST, HOSTILE, OPERATION, TOKEN, 
 from s3gc.integrations.admin import models as m
 from s3gc.results import Outcome
 
-# One worker has the browser and the stage.
-pytestmark = pytest.mark.xdist_group("console")
-
 DESKTOP = {"viewport": {"width": 1280, "height": 800}}
 PHONE = {"viewport": {"width": 360, "height": 740}, "has_touch": True}
 

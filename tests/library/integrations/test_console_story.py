@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from tests.library.integrations.chromium import chromium, expect, opened
 from tests.library.integrations.conftest import Shop
 from tests.library.integrations.serving import BASE, TOKEN, Served
 from tests.testbed.services import let_time_pass, s3_client
-
-pytestmark = pytest.mark.xdist_group("console")
 
 BIDI = "left/invoice\u202egnp.exe"
 HOSTILE = (
