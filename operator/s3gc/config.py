@@ -544,6 +544,9 @@ class S3GCConfig(BaseModel):
         is_lost = given.get("database_url", ...) is None and given.get("sources", ...) == ()
         if value is None and given.get("cdc_backend") is not None and is_lost:
             raise ValueError("cdc_backend is set, and nothing says which database to follow")
+        if given.get("cdc_backend") is not None and given.get("sources") and given.get("tables") == {}:
+            # Ignored silently, it would leave its owner in the belief that changes are captured.
+            raise ValueError("cdc_backend is for the database of `tables`; a source takes its own cdc")
         return value
 
     @field_validator("vault_endpoint_url")

@@ -72,8 +72,8 @@ async def restore_operation(
     elsewhere = target_bucket not in (None, origin) or bool(target_prefix)
     if elsewhere and not skip_existing:
         raise RestoreError(
-            "a restore to another place never overwrites; leave skip_existing at True, or leave the target "
-            "out"
+            "a restore to another place never overwrites: leave skip_existing at True (no --overwrite), or leave "
+            "the target out"
         )
     restore = Restoration(
         vault=vault,
@@ -92,7 +92,7 @@ async def restore_operation(
         raise RestoreError(
             f"operation {operation.id} deleted from bucket {origin!r}, and this policy is for "
             f"{config.bucket!r}. Use that "
-            f"bucket's policy, or name a place: target_bucket={config.bucket!r}",
+            f"bucket's policy, or name a place: target_bucket={config.bucket!r} (--to-bucket)",
             details={"operation_id": operation.id, "bucket": origin},
         )
     async with _target(config, state, target_bucket) as bucket:

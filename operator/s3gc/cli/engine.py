@@ -77,8 +77,9 @@ async def run_cycle(
             if not await _deleted_nothing(state, running):
                 raise
             # Whoever is called at night wants to know that first.
+            end = "" if error.message.endswith((".", "?")) else "."
             raise type(error)(
-                f"{error.message.rstrip('.')}. This run deleted nothing", details=error.details
+                f"{error.message}{end} This run deleted nothing", details=error.details
             ) from error
         except TimeoutError:
             if not deadline.expired():

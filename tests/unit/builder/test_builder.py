@@ -155,6 +155,9 @@ def test_what_two_settings_make_wrong_together_is_said_with_all_the_rest() -> No
         assert said in text
     with pytest.raises(ConfigurationError, match="cdc_backend is set, and nothing says which database"):
         create_config(bucket="my-bucket", cdc_backend="postgres")
+    source = {"name": "a", "url": "postgresql://db/a", "tables": [{"table": "t", "columns": ["c"]}]}
+    with pytest.raises(ConfigurationError, match="a source takes its own cdc"):
+        create_config(bucket="my-bucket", cdc_backend="postgres", sources=[source])
 
 
 def test_no_problem_shows_a_credential() -> None:

@@ -58,8 +58,8 @@ def parse_url(url: str, source: str) -> Address:
         parameters = dict(parse_qsl(parts.query, keep_blank_values=True))
     except ValueError:
         raise ConfigurationError(
-            f"source {source!r}: the database URL cannot be read; write scheme://user:password@host:port/database, "
-            "with reserved characters of the password percent-encoded"
+            f"source {source!r}: the database URL cannot be read; write scheme://host:port/database with "
+            "user:password@ before the host, and reserved characters of the password percent-encoded"
         ) from None
     return Address(
         scheme=parts.scheme.lower(),
