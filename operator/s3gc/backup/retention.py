@@ -21,7 +21,7 @@ import aiosqlite
 from s3gc.backup.verifying import VaultProblem, VerifyReport, verify
 from s3gc.config import S3GCConfig
 from s3gc.exceptions import LockedError, VaultCorruptedError, VaultError
-from s3gc.vault import catalog
+from s3gc.vault import catalog, layout
 from s3gc.vault.codec import dump_line
 from s3gc.vault.lock import ScopeLock
 from s3gc.vault.operation_record import OWES
@@ -151,7 +151,7 @@ async def _note(
     only_copies: Mapping[str, int],
 ) -> None:
     """Write one line about the operation into this month's file, once."""
-    path = f"expired/{now.astimezone(UTC):%Y-%m}.jsonl"
+    path = f"{layout.EXPIRED}{now.astimezone(UTC):%Y-%m}.jsonl"
     line = dump_line(
         {
             "at": now.astimezone(UTC).isoformat(),

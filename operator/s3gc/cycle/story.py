@@ -59,7 +59,7 @@ from s3gc.sweep.recover import (
 from s3gc.sweep.sweep import SweepContext, sweep
 from s3gc.sweep.verify import Verifier
 from s3gc.vault.catalog import index_operation, open_catalog
-from s3gc.vault.claim import claim
+from s3gc.vault.claim import claim, note_deleting, refuse_older_vault
 from s3gc.vault.lock import ScopeLock, hold_scope
 from s3gc.vault.operations import Operation
 from s3gc.vault.ownership import claimed_scope, own_scope
@@ -150,7 +150,8 @@ class _Cycle:
 
     async def run(self, lock: ScopeLock, operation_id: str | None) -> GCResult:
         if self.executing:
-            await claim(self.bucket, self.vault.id, self.scope)
+            last = await claim(self.bucket, self.vault.id, self.scope)
+            await refuse_older_vault(self.bucket, self.vault, self.scope, last)
         with contextlib.suppress(S3GCError):  # the step that cannot do without the store says what is wrong
             self.clock = await StoreClock.of(self.bucket)
             self.started_at = self.clock.now()
@@ -450,6 +451,8 @@ class _Cycle:
         )
         swept = self.facts.swept
         try:
+            if self.executing and plan.objects:
+                await note_deleting(self.bucket, self.vault.id, self.scope, operation.id)
             await sweep(context, _batches(plan.path, 1000), plan.objects, swept)
         except Exception as error:  # noqa: BLE001  whatever it was: what is deleted must still be checked
             swept.stopped = "error"

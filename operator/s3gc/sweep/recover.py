@@ -49,7 +49,7 @@ async def refuse_lost_records(vault: Vault, scope: Scope) -> None:
             f"say whether the deletions of operation {record.id} were checked; nothing is deleted before that is "
             "settled. Bring the file back from a copy of the vault. Where there is none: its journals and packs "
             f"are enough for `s3gc restore {record.id}`; once what is needed of it is back, move the folder "
-            f"{operation.path()} out of the vault, and the next cycle goes on without it",
+            f"{operation.path('journal/')} out of the vault, and the next cycle goes on without it",
             details={"path": operation.path("operation.json"), "operation": record.id},
         )
 

@@ -11,6 +11,7 @@ import re
 from s3gc.exceptions import VaultError
 
 __all__ = [
+    "EXPIRED",
     "OPERATIONS",
     "SCOPES",
     "SENTINEL",
@@ -29,6 +30,7 @@ __all__ = [
 SENTINEL = "s3gc-vault.json"
 OPERATIONS = "operations/"
 SCOPES = "scopes/"
+EXPIRED = "expired/"
 
 _ULID = re.compile(r"^[0-7][0-9A-HJKMNP-TV-Z]{25}$")
 _SCOPE_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,160}$")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -140,5 +141,28 @@ async def test_an_operation_whose_record_is_lost_stops_its_own_policy_alone_with
     assert (await world.run(theirs)).outcome is Outcome.SUCCEEDED
     with pytest.raises(VaultCorruptedError, match=f"s3gc restore {first.operation_id}"):
         await world.run(mine)
-    folder.rename(world.vault.parent / "aside")
+    (folder / "journal").rename(world.vault.parent / "aside")
     assert (await world.run(mine)).outcome is Outcome.SUCCEEDED
+
+
+async def test_a_vault_that_was_rolled_back_to_yesterday_deletes_nothing(world: World) -> None:
+    """It would know neither what was deleted since nor what on-call has brought back since."""
+    await world.reference(KEYS[:8])
+    await world.run(world.config(exclude_prefixes=[KEYS[8], KEYS[9]]))
+    yesterday = world.vault.parent / "yesterday"
+    shutil.copytree(world.vault, yesterday)
+    today = await world.run(world.config(exclude_prefixes=[KEYS[9]]))
+    assert today.deleted_count == 1
+    world.vault.rename(world.vault.parent / "today")
+    shutil.copytree(yesterday, world.vault)
+    with pytest.raises(RefusedError, match=f"does not know operation {today.operation_id}"):
+        await world.run()
+    assert (await world.run(world.config(mode="dry_run"))).outcome is Outcome.SUCCEEDED
+    shutil.rmtree(world.vault)
+    (world.vault.parent / "today").rename(world.vault)
+    assert (await world.run()).deleted_count == 1
+    # What expired by itself is known to have been there.
+    last = await world.run(world.config(vault_retention_days=0, exclude_prefixes=[KEYS[0]]))
+    assert last.outcome is Outcome.SUCCEEDED
+    await world.run(world.config(vault_retention_days=0))
+    assert (await world.run(world.config(vault_retention_days=0))).outcome is Outcome.SUCCEEDED
