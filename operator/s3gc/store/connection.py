@@ -10,6 +10,7 @@ themselves before they expire.
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
@@ -19,6 +20,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import aiobotocore.session
+import botocore.loaders
 import botocore.session
 from aiobotocore.credentials import AioCredentials
 from botocore.config import Config
@@ -60,7 +62,7 @@ async def resolve_endpoint(
     unusable.
     """
     try:
-        # botocore reads and compiles its service model here: 0.1 s of blocking work, hence a thread.
+        # botocore reads and compiles its service model here: blocking work (0.1 s the first time), hence a thread.
         return await asyncio.to_thread(_resolve, bucket, region, endpoint_url, path_style)
     except (BotoCoreError, ValueError) as error:
         raise ConfigurationError(
@@ -72,6 +74,7 @@ async def resolve_endpoint(
 
 def _resolve(bucket: str, region: str | None, endpoint_url: str | None, path_style: bool | None) -> Endpoint:
     session = botocore.session.Session()
+    session.register_component("data_loader", _service_models(session.get_config_variable("data_path")))
     chosen = region or os.environ.get("AWS_REGION") or session.get_config_variable("region") or "us-east-1"
     style = {} if path_style is None else {"addressing_style": "path" if path_style else "virtual"}
     settings: Any = {**style, "us_east_1_regional_endpoint": "regional"}
@@ -98,6 +101,14 @@ def _resolve(bucket: str, region: str | None, endpoint_url: str | None, path_sty
         tls=_tls(bundle) if parts.scheme == "https" else None,
         proxy=_proxy(base),
     )
+
+
+@functools.lru_cache(maxsize=1)
+def _service_models(data_path: str | None) -> botocore.loaders.Loader:
+    """botocore's descriptions of the services, parsed once a process: files of the installed package, which say
+    nothing of where a bucket is. Profiles and environment are read anew for each bucket.
+    """
+    return botocore.loaders.create_loader(data_path)
 
 
 def _tls(bundle: str | None) -> ssl.SSLContext:
