@@ -26,7 +26,14 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Literal
 
-from s3gc.backup.headers import comparable_etags, grants_in, headers_for, lost_in, part_size_of
+from s3gc.backup.headers import (
+    are_tags_apart,
+    comparable_etags,
+    grants_in,
+    headers_for,
+    lost_in,
+    part_size_of,
+)
 from s3gc.backup.reading import read_object
 from s3gc.exceptions import AccessDeniedError, RestoreError, StoreError
 from s3gc.store.bucket import Bucket, VersioningStatus
@@ -269,6 +276,37 @@ async def write_back(
 ) -> PutAnswer | None:
     """Write the object with all that is recorded of it; None when the condition (`create_only`,
     `if_match`) failed."""
+    answer = await _written(
+        bucket,
+        vault,
+        entry,
+        key,
+        create_only=create_only,
+        is_original=is_original,
+        notes=notes,
+        if_match=if_match,
+    )
+    if answer is not None and are_tags_apart(entry):
+        try:
+            head = await bucket.head(key)
+            if head is not None and head.etag == answer.etag:  # else: uploaded again, with tags of its own
+                await bucket.set_tags(key, entry.tags or ())
+        except StoreError as error:
+            notes.append(f"{key!r}: its tags did not come back: {error.message}")
+    return answer
+
+
+async def _written(
+    bucket: Bucket,
+    vault: Vault,
+    entry: BackupEntry,
+    key: str,
+    *,
+    create_only: bool,
+    is_original: bool,
+    notes: list[str],
+    if_match: str | None,
+) -> PutAnswer | None:
     is_multipart = entry.size > _LARGEST_PUT or ("-" in entry.etag and entry.size > 0 and if_match is None)
     headers = headers_for(entry, is_original=is_original, is_multipart=is_multipart)
     try:

@@ -14,7 +14,7 @@ from s3gc.store.types import ObjectHead
 from s3gc.store.xml import parse_xml
 from s3gc.vault.records import BackupEntry
 
-__all__ = ["comparable_etags", "grants_in", "headers_for", "lost_in", "part_size_of"]
+__all__ = ["are_tags_apart", "comparable_etags", "grants_in", "headers_for", "lost_in", "part_size_of"]
 
 _CONTENT = (
     "cache-control", "content-disposition", "content-encoding", "content-language", "content-type", "expires",
@@ -32,6 +32,8 @@ _GRANTS = {
     "READ_ACP": "x-amz-grant-read-acp",
     "WRITE_ACP": "x-amz-grant-write-acp",
 }
+#: All headers of a request together may have 8 KB, user metadata 2 KB of them.
+_LONGEST_TAGGING = 2048
 _MIB = 1024 * 1024
 #: Part sizes that clients use by default: AWS's CLI and SDKs, s3cmd, rclone, MinIO's mc, s5cmd, the Java SDK.
 _USUAL_PARTS = tuple(size * _MIB for size in (8, 5, 16, 15, 10, 32, 50, 64, 100, 128, 256, 512))
@@ -51,8 +53,8 @@ def headers_for(entry: BackupEntry, *, is_original: bool, is_multipart: bool) ->
     }
     if entry.storage_class != "STANDARD":
         sent["x-amz-storage-class"] = entry.storage_class
-    if entry.tags:
-        sent["x-amz-tagging"] = urlencode(entry.tags, quote_via=quote)
+    if entry.tags and not are_tags_apart(entry):
+        sent["x-amz-tagging"] = _tagging(entry)
     encryption = recorded.get(_SSE, "")
     if encryption == "AES256" or (encryption and is_original):
         sent[_SSE] = encryption
@@ -65,6 +67,16 @@ def headers_for(entry: BackupEntry, *, is_original: bool, is_multipart: bool) ->
     if entry.acl is not None and is_original:
         sent.update(_grants(entry.acl))
     return sent
+
+
+def are_tags_apart(entry: BackupEntry) -> bool:
+    """Whether its tags are set after the object was written: percent-encoded they may be longer than a store takes in
+    headers, though it took them in a request of their own."""
+    return len(_tagging(entry)) > _LONGEST_TAGGING
+
+
+def _tagging(entry: BackupEntry) -> str:
+    return urlencode(entry.tags or (), quote_via=quote)
 
 
 def grants_in(headers: Mapping[str, str]) -> set[str]:

@@ -321,6 +321,10 @@ class Bucket:
         """The tags, in the store's order; () for none; None where the store has no tags at all."""
         return await settings.read_tags(self._transport, key, version_id)
 
+    async def set_tags(self, key: str, tags: Sequence[tuple[str, str]]) -> None:
+        """Give the current object these tags, and no others."""
+        await settings.write_tags(self._transport, key, tags)
+
     async def acl(self, key: str, *, version_id: str | None = None) -> str | None:
         """The ACL's XML; None where it grants nobody but the owner, or where the store has no ACLs."""
         acl, self.has_acls = await settings.read_acl(self._transport, key, version_id)

@@ -6,6 +6,7 @@ here. A denial never does: whether an object is locked must be known, not guesse
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,8 +14,8 @@ from s3gc.exceptions import StoreError
 from s3gc.store.errors import error_for, parse_error
 from s3gc.store.keys import quote_key
 from s3gc.store.transport import Transport
-from s3gc.store.wire import Answer, Request
-from s3gc.store.xml import Element, parse_xml
+from s3gc.store.wire import Answer, Body, Request
+from s3gc.store.xml import Element, escape, parse_xml
 
 __all__ = [
     "LockConfiguration",
@@ -24,6 +25,7 @@ __all__ = [
     "read_lock_configuration",
     "read_tags",
     "read_versioning",
+    "write_tags",
 ]
 
 _UNSUPPORTED = frozenset(
@@ -70,6 +72,22 @@ async def read_tags(
         return None
     tags = root.find("TagSet")
     return tuple((tag.get("Key"), tag.get("Value")) for tag in (tags.all("Tag") if tags else ()))
+
+
+async def write_tags(transport: Transport, key: str, tags: Sequence[tuple[str, str]]) -> None:
+    """Give the current object these tags and no others."""
+    items = "".join(
+        f"<Tag><Key>{escape(name)}</Key><Value>{escape(value)}</Value></Tag>" for name, value in tags
+    )
+    document = f"<Tagging><TagSet>{items}</TagSet></Tagging>".encode()
+    body = Body(document, len(document))
+    headers = {"content-type": "application/xml", **await body.proof()}
+    await transport.call(
+        Request(
+            "PutObjectTagging", "s3:PutObjectTagging", "PUT", quote_key(key), [("tagging", "")], headers, body, key,
+            accept=frozenset({200, 204}),
+        )
+    )  # fmt: skip
 
 
 async def read_acl(transport: Transport, key: str, version_id: str | None) -> tuple[str | None, bool]:

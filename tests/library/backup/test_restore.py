@@ -482,6 +482,24 @@ def _without_conditions(monkeypatch: pytest.MonkeyPatch, name: str, *, status: i
     monkeypatch.setattr(Bucket, name, call)
 
 
+async def test_tags_that_are_longer_than_a_header_may_be_come_back(on_minio: World) -> None:
+    """Ten tags of letters that take three bytes each in a URL: set by themselves they are fine, a header has 8 KB."""
+    world = on_minio
+    tags = [{"Key": f"{number}{'@' * 127}", "Value": ":" * 256} for number in range(10)]
+    for key in ("small", "parts"):
+        if key == "small":
+            world.put(key, b"small", Metadata={"a": "b"})
+        else:
+            upload = world.client.create_multipart_upload(Bucket=world.bucket.name, Key=key)["UploadId"]
+            _upload_parts(world, key, upload, bytes(6 * 1024 * 1024), 5 * 1024 * 1024)
+        world.client.put_object_tagging(Bucket=world.bucket.name, Key=key, Tagging={"TagSet": tags})
+    before = {key: _facts(world, key) for key in ("small", "parts")}
+    operation, _ = await world.sweep()
+    result = await restore(world, operation)
+    assert (result.restored_count, result.errors, result.warnings) == (2, [], []), result.failed_keys
+    assert {key: _facts(world, key) for key in ("small", "parts")} == before
+
+
 async def test_a_multipart_object_comes_back_with_its_etag(world: World) -> None:
     part = 8 * 1024 * 1024
     body = os.urandom(part) + b"tail" * 1000 + bytes(part)
