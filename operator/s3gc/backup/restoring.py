@@ -113,9 +113,11 @@ class Restoration:
 
     async def run(self, bucket: Bucket, locks: Locks | None) -> None:
         batch: list[tuple[BackupEntry, Outcome]] = []
+        unmet = set(self.named)
         try:
             async with aclosing(self.chosen()) as rows:
                 async for row in rows:
+                    unmet.discard(row[0].key)
                     batch.append(row)
                     if len(batch) >= _BATCH:
                         await self._batch(bucket, locks, batch)
@@ -124,6 +126,8 @@ class Restoration:
             self.lost.append(error.message)
         if batch:
             await self._batch(bucket, locks, batch)
+        # A misspelled key would otherwise end as a restore of nothing that succeeded.
+        self.notes += [f"operation {self.operation.id} has no backup of key {key!r}" for key in sorted(unmet)]
 
     async def _batch(
         self, bucket: Bucket, locks: Locks | None, batch: Sequence[tuple[BackupEntry, Outcome]]

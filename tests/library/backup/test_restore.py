@@ -203,7 +203,9 @@ async def test_keys_prefixes_and_globs_choose_and_any_match_counts(world: World)
     for key in names:
         world.put(key, b"x")
     operation, _ = await world.sweep()
-    assert (await restore(world, operation, keys=["d[1]", "no such"], dry_run=True)).restored_keys == ["d[1]"]
+    named = await restore(world, operation, keys=["d[1]", "no such"], dry_run=True)
+    assert named.restored_keys == ["d[1]"]
+    assert named.warnings == [f"operation {operation.id} has no backup of key 'no such'"]
     assert (await restore(world, operation, prefixes=["a/"], dry_run=True)).restored_count == 2
     assert sorted((await restore(world, operation, globs=["*.jpg"], dry_run=True)).restored_keys) == [
         "a/1.jpg",
