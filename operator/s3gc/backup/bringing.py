@@ -22,7 +22,7 @@ headers is compared afterwards: some drop a storage class or an encryption silen
 from __future__ import annotations
 
 import gc
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Literal
 
@@ -47,6 +47,7 @@ Brought = Literal["restored_marker", "restored", "present"]
 
 #: Codes of a 400 that say of a header that the store does not have what it asks for.
 _UNKNOWN = frozenset({"NotImplemented", "InvalidArgument", "InvalidRequest"})
+_CLASS = "x-amz-storage-class"
 _LARGEST_PUT = 5 * 1024**3
 #: Up to this size a body is in memory as a whole; larger ones stream, and are sent once.
 WHOLE_BYTES = 16 * 1024 * 1024
@@ -312,12 +313,25 @@ async def _written(
     try:
         return await _write(bucket, vault, entry, key, headers, is_multipart, create_only, if_match)
     except StoreError as error:
-        grants = grants_in(headers)
-        if not grants or error.details.get("code") != "AccessControlListNotSupported":
+        left_out, note = _cannot_take(error, headers)
+        if not left_out:
             raise
-        notes.append(f"{key!r}: the bucket takes no ACLs any more, the recorded one did not come back")
-        plain = {name: value for name, value in headers.items() if name not in grants}
+        notes.append(f"{key!r}: {note}")
+        plain = {name: value for name, value in headers.items() if name not in left_out}
         return await _write(bucket, vault, entry, key, plain, is_multipart, create_only, if_match)
+
+
+def _cannot_take(error: StoreError, headers: Mapping[str, str]) -> tuple[set[str], str]:
+    """Headers that this store does not take (any more) and without which the object can come back all the same."""
+    code = error.details.get("code")
+    if code == "AccessControlListNotSupported":
+        return grants_in(headers), "the bucket takes no ACLs any more, the recorded one did not come back"
+    if code == "InvalidStorageClass" and _CLASS in headers:
+        # MinIO shows the name of the tier that a lifecycle rule moved an object to, and takes no upload into a tier.
+        return {
+            _CLASS
+        }, f"the store takes no upload of storage class {headers[_CLASS]}, so it has the default one"
+    return set(), ""
 
 
 async def _write(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -500,6 +501,24 @@ async def test_tags_that_are_longer_than_a_header_may_be_come_back(on_minio: Wor
     result = await restore(world, operation)
     assert (result.restored_count, result.errors, result.warnings) == (2, [], []), result.failed_keys
     assert {key: _facts(world, key) for key in ("small", "parts")} == before
+
+
+async def test_an_object_of_a_class_that_nobody_can_upload_to_comes_back(on_minio: World) -> None:
+    """MinIO shows a remote tier's name as the class of what its lifecycle moved there."""
+    world = on_minio
+    world.put("moved", b"moved to a tier")
+    upload = world.client.create_multipart_upload(Bucket=world.bucket.name, Key="parts")["UploadId"]
+    _upload_parts(world, "parts", upload, bytes(6 * 1024 * 1024), 5 * 1024 * 1024)
+    operation, _ = await world.sweep()
+    async for entry in operation.entries():
+        notes: list[str] = []
+        tiered = replace(entry, storage_class="COLD-TIER")
+        assert (
+            await bring_back(world.bucket, world.vault, tiered, versioning="Off", notes=notes) == "restored"
+        )
+        assert any("COLD-TIER" in note for note in notes)
+    assert world.body("moved") == b"moved to a tier"
+    assert len(world.body("parts") or b"") == 6 * 1024 * 1024
 
 
 async def test_a_multipart_object_comes_back_with_its_etag(world: World) -> None:
