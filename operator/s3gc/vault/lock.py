@@ -166,13 +166,23 @@ class ScopeLock:
         self._data, self._renewed = data, sent
         return True
 
+    def _recognise(self, current: bytes | None) -> bool:
+        """Go on from `current` if it is a renewal of ours whose answer never came: nobody else has our token."""
+        if current is None:
+            return False
+        state = _State.from_json(current)
+        if state.token != self._token or state.released:
+            return False
+        self._data = current  # and not `_renewed`: when it was sent is not known here
+        return True
+
     async def check(self) -> None:
         """Raise LockedError unless this process still holds the scope: by its own clock, and by what the file
         says."""
         async with self._busy:
             if not self._lost and self.may_be_taken_over:
                 self._lost = "it could not be renewed in time"
-            if not self._lost and await read_or_none(self._storage, self._path) != self._data:
+            if not self._lost and not self._recognise(await read_or_none(self._storage, self._path)):
                 self._lost = "another process took it over"
         if self._lost:
             raise LockedError(
@@ -197,11 +207,10 @@ class ScopeLock:
             sent = _own_clock()
             if not await self._storage.replace(self._path, data, expected=self._data):
                 current = await read_or_none(self._storage, self._path)
-                if current == self._data:
-                    return  # neither ours nor a foreign write arrived: try again later
                 if current != data:
-                    self._lost = "another process took it over"
-                    return
+                    if not self._recognise(current):
+                        self._lost = "another process took it over"
+                    return  # this one did not arrive, but perhaps one before it: try again later
             self._data, self._renewed = data, sent
 
     async def keep(self) -> None:
@@ -232,7 +241,10 @@ class ScopeLock:
                 released=True,
             )
             try:
-                await self._storage.replace(self._path, free.to_json(), expected=self._data)
+                is_free = await self._storage.replace(self._path, free.to_json(), expected=self._data)
+                # A renewal that was cut off at the end may have been written all the same.
+                if not is_free and self._recognise(await read_or_none(self._storage, self._path)):
+                    await self._storage.replace(self._path, free.to_json(), expected=self._data)
             except (VaultError, OSError) as error:
                 log.warning(
                     "the lock of scope %s could not be released (it ends by itself): %s",

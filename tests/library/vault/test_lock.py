@@ -248,6 +248,45 @@ async def test_a_renewal_whose_answer_was_lost_is_recognised_as_our_own(
         await lock.check()
 
 
+async def test_a_renewal_that_was_written_and_then_failed_does_not_cost_the_lock(
+    vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = type(vault.storage).replace
+    written = asyncio.Event()
+
+    async def failing(self: Any, path: str, data: bytes, *, expected: bytes) -> bool:
+        await real(self, path, data, expected=expected)
+        written.set()
+        raise VaultError("the connection broke")
+
+    async with hold_scope(vault, SCOPE, times=QUICK) as lock:
+        with monkeypatch.context() as patch:
+            patch.setattr(type(vault.storage), "replace", failing)
+            await written.wait()
+        await lock.check()
+
+
+async def test_a_renewal_that_is_on_its_way_when_the_block_ends_leaves_the_lock_free(
+    vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = type(vault.storage).replace
+    written = asyncio.Event()
+
+    async def written_and_silent(self: Any, path: str, data: bytes, *, expected: bytes) -> bool:
+        won = bool(await real(self, path, data, expected=expected))
+        if not json.loads(data)["released"]:
+            written.set()
+            await asyncio.Event().wait()
+        return won
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(vault.storage), "replace", written_and_silent)
+        async with hold_scope(vault, SCOPE, times=QUICK):
+            await written.wait()
+    async with hold_scope(vault, SCOPE):  # the next cycle, of the same process or another
+        pass
+
+
 async def test_an_unreadable_lock_is_held_until_it_was_watched_for_a_lease(vault: Vault) -> None:
     _lock_file(vault).parent.mkdir(parents=True)
     _lock_file(vault).write_bytes(b"\xff not json")
