@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 import struct
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,6 +25,7 @@ from s3gc.vault.packindex import (
     index_start,
     read_pack_index,
 )
+from s3gc.vault.records import PackPart
 
 
 def rows(count: int = 3) -> list[PackRow]:
@@ -74,3 +78,33 @@ async def test_every_cut_and_a_newer_format_are_refused_by_name(tmp_path: Path) 
         await read_pack_index(storage, "packs/1.pack")
     with pytest.raises(VaultCorruptedError, match="missing"):
         await read_pack_index(storage, "packs/2.pack")
+
+
+def test_the_script_of_the_page_takes_an_object_out_by_zstd_alone(tmp_path: Path) -> None:
+    """docs/restore.md, "Without s3gc": its script, as it stands there, over two packs and two parts."""
+    page = (Path(__file__).parents[3] / "docs" / "restore.md").read_text()
+    (script,) = [each for each in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "unpack.py" in each]
+    (tmp_path / "unpack.py").write_text(script)
+    key, halves = "ä b.jpg", (b"first " * 999, b"second " * 999)
+    frames = [zstandard.ZstdCompressor().compress(half) for half in halves]
+    content = b"".join(halves)
+    whole = entry(
+        key=key,
+        size=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+        parts=(PackPart(1, 0, len(frames[0])), PackPart(2, 0, len(frames[1]))),
+    )
+    for part, frame in enumerate(frames):
+        row = PackRow(key, part, 0, len(frame), len(halves[part]), "", whole if part else None)
+        (tmp_path / f"00000{part + 1}.pack").write_bytes(frame + encode_tail([row], len(frame)))
+
+    def unpack(wanted: str) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            [sys.executable, "unpack.py", ".", wanted], cwd=tmp_path, capture_output=True, check=False
+        )
+
+    assert unpack(key).stdout == content
+    assert (unpack("other").returncode, unpack("other").stdout) == (1, b"")
+    pack = tmp_path / "000002.pack"
+    pack.write_bytes(pack.read_bytes().replace(frames[1], frames[1][:20] + b"!" + frames[1][21:]))
+    assert (unpack(key).returncode, unpack(key).stdout) == (1, b"")
