@@ -54,6 +54,8 @@ async def heal(
             continue
         by_operation: dict[str, list[str]] = {}
         for key in reasons:
+            if key in result.failed:
+                continue  # of a newer operation: its copy is the last that was there, and this one an older
             by_operation.setdefault(owners[key], []).append(key)
         for operation_id, keys in by_operation.items():
             operation = vault.operation(operation_id)

@@ -18,7 +18,7 @@ from s3gc import initialize_gc_state, shutdown_gc_state
 from s3gc.cycle import start
 from s3gc.exceptions import RefusedError, StoreError, VaultCorruptedError
 from s3gc.results import GCResult, Outcome
-from s3gc.sweep import check
+from s3gc.sweep import check, heal
 
 KEYS = [f"uploads/{number:03d}.bin" for number in range(12)]
 BODIES = {key: key.encode() for key in KEYS}
@@ -166,3 +166,27 @@ async def test_a_vault_that_was_rolled_back_to_yesterday_deletes_nothing(world: 
     assert last.outcome is Outcome.SUCCEEDED
     await world.run(world.config(vault_retention_days=0))
     assert (await world.run(world.config(vault_retention_days=0))).outcome is Outcome.SUCCEEDED
+
+
+async def test_an_older_copy_never_comes_back_in_the_place_of_one_that_fails(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.reference(KEYS[:8])
+    await world.run()
+    await world.upload({KEYS[8]: b"of later"})
+    second = await world.run()
+    await world.reference([KEYS[8]])
+    bring_back = check.bring_back
+
+    async def failing(bucket: Any, vault: Any, entry: Any, **more: Any) -> str:
+        if entry.operation_id == second.operation_id:
+            raise StoreError("the store is away")
+        return await bring_back(bucket, vault, entry, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(heal, "CHUNK_KEYS", 1)
+        patch.setattr(check, "bring_back", failing)
+        assert (await world.run()).outcome is Outcome.PARTIALLY_FAILED
+    assert KEYS[8] not in world.present()
+    assert (await world.run()).healed_count == 1
+    assert world.present()[KEYS[8]] == b"of later"
