@@ -39,7 +39,8 @@ def describe(key: str, headers: Mapping[str, str]) -> ObjectHead:
     etag = headers.get("etag", "").removeprefix("W/").strip('"')
     if not size.isdigit() or not etag or modified.year == 1:
         raise StoreError(
-            f"The answer about key {key!r} has no size, ETag or Last-Modified; it is not S3's.",
+            f"The answer about key {key!r} has no size, ETag or Last-Modified; it is not S3's. "
+            "Look at the endpoint, and at what is between it and here.",
             details={"key": key},
         )
     kept = {
