@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import shutil
 import tempfile
@@ -75,6 +76,7 @@ log = logging.getLogger(__name__)
 #: After a cancellation or the deadline the check may still take this long for its barrier; beyond it the journal
 #: stays open.
 STOPPED_BARRIER_SECONDS = 20.0
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO})
 
 
 async def run_gc_cycle(
@@ -182,6 +184,17 @@ class _Cycle:
         except S3GCError as error:
             await self._failed(operation, error.message, refused=isinstance(error, RefusedError))
             raise
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            # The vault's, the store's and the databases' own are told apart already: this is the work folder.
+            full = S3GCError(
+                f"the work folder {self.work.parent} cannot be used ({error.strerror or error}); nothing was deleted. "
+                "Free space there, or set work_dir to a folder on a larger disk",
+                details={"folder": str(self.work.parent), "errno": error.errno},
+            )
+            await self._failed(operation, full.message)
+            raise full from error
         return await self._sweep_to_the_end(operation, lock, plan)
 
     async def _open_sources(self) -> None:

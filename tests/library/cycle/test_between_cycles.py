@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import time
 from collections.abc import Callable
@@ -15,8 +16,8 @@ from tests.testbed.services import S3Server
 from ulid import ULID
 
 from s3gc import initialize_gc_state, shutdown_gc_state
-from s3gc.cycle import start
-from s3gc.exceptions import RefusedError, StoreError, VaultCorruptedError
+from s3gc.cycle import start, story
+from s3gc.exceptions import RefusedError, S3GCError, StoreError, VaultCorruptedError
 from s3gc.results import GCResult, Outcome
 from s3gc.sweep import check, heal
 
@@ -190,3 +191,18 @@ async def test_an_older_copy_never_comes_back_in_the_place_of_one_that_fails(
     assert KEYS[8] not in world.present()
     assert (await world.run()).healed_count == 1
     assert world.present()[KEYS[8]] == b"of later"
+
+
+async def test_a_full_work_folder_is_named_with_a_way_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.reference(KEYS[:8])
+
+    async def full(*_: Any, **__: Any) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(story, "take_inventory", full)
+        with pytest.raises(S3GCError, match=r"work folder .* cannot be used .* set work_dir"):
+            await world.run()
+    assert (await world.run()).deleted_count == 4
