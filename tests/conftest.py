@@ -17,7 +17,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
+
+# A machine that is busy makes an example slow; that says nothing of the code.
+hypothesis.settings.register_profile(
+    "s3gc", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("s3gc")
 
 _KEPT = ("S3GC_TEST_", "S3GC_TOOLS", "S3GC_SOAK_")
 _CLEANED = ("AWS_", "S3GC_", "S3_BUCKET", "DATABASE_URL", "PG", "MYSQL_", "BOTO")

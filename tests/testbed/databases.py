@@ -79,6 +79,8 @@ class Database:
 class Postgres(Database):
     """PostgreSQL with `wal_level=logical`, prepared transactions and the contrib extensions; no fsync."""
 
+    _prepared: str | None = None
+
     def dsn(self, database: str = "postgres") -> str:
         return _with_database(self.url, database)
 
@@ -89,18 +91,44 @@ class Postgres(Database):
         name = f"t_{secrets.token_hex(8)}"
         connection = await asyncpg.connect(self.url, timeout=30)
         try:
-            await connection.execute(f'CREATE DATABASE "{name}"')
+            # A copy of a file is a quarter of the work of a logged copy; older servers only know the former.
+            how = " STRATEGY file_copy" if connection.get_server_version() >= (15,) else ""
+            await connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{await self._template()}"{how}')
         finally:
             await connection.close()
         self.made.append(name)
-        connection = await asyncpg.connect(self.dsn(name), timeout=30)
-        try:
-            await connection.execute(
-                "CREATE EXTENSION IF NOT EXISTS hstore; CREATE EXTENSION IF NOT EXISTS citext"
-            )
-        finally:
-            await connection.close()
         return self.dsn(name)
+
+    async def _template(self) -> str:
+        """The database that fresh ones are copies of: made by the first, and nobody is ever connected to it again."""
+        import asyncpg
+
+        if self._prepared is None:
+            name = f"t_{secrets.token_hex(8)}_template"
+            connection = await asyncpg.connect(self.url, timeout=30)
+            try:
+                await connection.execute(f'CREATE DATABASE "{name}"')
+            finally:
+                await connection.close()
+            self.made.append(name)
+            connection = await asyncpg.connect(self.dsn(name), timeout=30)
+            try:
+                await connection.execute(
+                    "CREATE EXTENSION IF NOT EXISTS hstore; CREATE EXTENSION IF NOT EXISTS citext"
+                )
+            finally:
+                await connection.close()
+            # A copy is refused while a session is there, and the server ends one a moment after its client.
+            connection = await asyncpg.connect(self.url, timeout=30)
+            try:
+                while await connection.fetchval(
+                    "SELECT count(*) FROM pg_stat_activity WHERE datname = $1", name
+                ):
+                    await asyncio.sleep(0.05)
+            finally:
+                await connection.close()
+            self._prepared = name
+        return self._prepared
 
     def close(self) -> None:
         if self.process is None and self.made:
