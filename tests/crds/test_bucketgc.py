@@ -60,7 +60,7 @@ REFUSED: list[tuple[str, object, str]] = [
     ("spec.bucket.endpointURL", "minio:9000", "endpointURL is http://host:port or https://host"),
     ("spec.bucket.prefixes", ["/uploads"], "keys in a bucket do not start with '/'"),
     ("spec.bucket.prefixes", ["x"] * 257, "must have at most 256 items"),
-    ("spec.bucket.prefixes", ["x" * 1025], "may not be more than 1024"),
+    ("spec.bucket.prefixes", ["x" * 1025], "spec.bucket.prefixes[0]: Too long"),
     ("spec.bucket.excludePrefixes", [""], "should be at least 1 chars long"),
     ("spec.references", [REFERENCE, REFERENCE], "Duplicate value"),
     ("spec.references", [{"name": "shop"}], "spec.references[0].database: Required value"),
@@ -107,7 +107,7 @@ REFUSED: list[tuple[str, object, str]] = [
     ("spec.suspend", "yes", "must be of type boolean"),
     ("spec.successfulJobsHistoryLimit", "3", "must be of type integer"),
     ("spec.job.activeDeadlineSeconds", 599, "should be greater than or equal to 600"),
-    ("spec.job.podLabels", {"team": "x" * 64}, "may not be more than 63"),
+    ("spec.job.podLabels", {"team": "x" * 64}, "spec.job.podLabels.team: Too long"),
     ("spec.engine.concurrency", 0, "should be greater than or equal to 1"),
 ]
 
