@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from s3gc.cli.runtime import log_line, watched
@@ -83,9 +84,11 @@ class _Log:
     def __init__(self) -> None:
         self._phase = ""
         self._last = 0.0
+        self._reached: Progress | None = None
 
     def __call__(self, progress: Progress) -> None:
         now = time.monotonic()
+        progress = self._reached = _with_what_was_reached(progress, self._reached)
         if progress.phase == self._phase and now - self._last < LOG_EVERY_SECONDS:
             return
         if progress.phase in _SWEEP and self._phase in _SWEEP and now - self._last < LOG_EVERY_SECONDS:
@@ -104,6 +107,24 @@ class _Log:
             total=progress.total,
             operationID=progress.operation_id or None,
         )
+
+
+def _with_what_was_reached(progress: Progress, before: Progress | None) -> Progress:
+    """The counts of earlier phases beside this one's: the last line alone tells how much was listed, too.
+
+    A purge counts anew what it removes, which earlier cycles had deleted.
+    """
+    if before is None:
+        return progress
+    purges = progress.phase == "Purging"
+    return replace(
+        progress,
+        listed=max(progress.listed, before.listed),
+        references=max(progress.references, before.references),
+        candidates=max(progress.candidates, before.candidates),
+        backed_up=max(progress.backed_up, before.backed_up),
+        deleted=progress.deleted if purges else max(progress.deleted, before.deleted),
+    )
 
 
 class _Terminal:

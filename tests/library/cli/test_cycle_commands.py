@@ -24,8 +24,11 @@ def test_a_dry_run_is_the_default_and_changes_nothing(world: World, tmp_path: Pa
     assert result["coverage"][0]["resolved"] == 45
     assert json.loads(short.read_text())["outcome"] == "Succeeded"
     assert world.keys() == world.referenced | world.orphans
-    phases = [line["phase"] for line in ended.logged if line["event"] == "progress"]
+    progress = [line for line in ended.logged if line["event"] == "progress"]
+    phases = [line["phase"] for line in progress]
     assert phases.index("Listing") < phases.index("Reading") < phases.index("Joining")
+    # The last line alone is what the operator shows: it still has what earlier phases counted.
+    assert progress[-1]["listed"] == 60
 
 
 def test_a_plan_is_shown_in_pages(world: World) -> None:
