@@ -274,5 +274,6 @@ async def test_progress_is_shown_while_a_cycle_runs(media: Shop) -> None:
     seen = eventually(media, "progress", shown)
     assert seen["operationID"]
     # What earlier phases reached stays beside what the present one counts.
-    assert (seen["progress"]["listed"], seen["progress"]["candidates"]) == (30, 10)
+    assert seen["progress"]["listed"] >= 30  # and what s3gc itself keeps in the bucket
+    assert seen["progress"]["candidates"] == 10
     finished(media, outcome="Succeeded")
