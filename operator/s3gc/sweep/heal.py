@@ -7,21 +7,25 @@ long as the vault keeps the bytes, so every later cycle looks again: the object 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Sequence
 
 import pyarrow.parquet as pq
 
+from s3gc.exceptions import VaultCorruptedError
 from s3gc.references.matcher import Matcher
 from s3gc.references.reader import ReadColumn
 from s3gc.references.types import PrefixReference
 from s3gc.store.bucket import Bucket, VersioningStatus
 from s3gc.sweep.check import CheckResult, bring_back_all
-from s3gc.vault.operation_record import OWES
+from s3gc.vault.operation_record import OWES, OperationRecord
 from s3gc.vault.operations import Operation
 from s3gc.vault.records import BackupEntry
 from s3gc.vault.vault import Scope, Vault
 
 __all__ = ["heal"]
+
+log = logging.getLogger(__name__)
 
 #: Deleted keys held at once; one pass over the references is read for each so many.
 CHUNK_KEYS = 250_000
@@ -96,7 +100,7 @@ async def _deleted_keys(vault: Vault, scope: Scope, except_operation: str) -> As
     ):  # newest first: its copy is the last that was there
         if record.journal == "none" or record.id == except_operation:
             continue
-        async for entry in _entries(vault.operation(record.id)):
+        async for entry in _entries(vault.operation(record.id), record):
             owners.setdefault(entry.key, record.id)
             if len(owners) >= CHUNK_KEYS:
                 yield owners
@@ -105,10 +109,21 @@ async def _deleted_keys(vault: Vault, scope: Scope, except_operation: str) -> As
         yield owners
 
 
-async def _entries(operation: Operation) -> AsyncIterator[BackupEntry]:
+async def _entries(operation: Operation, record: OperationRecord) -> AsyncIterator[BackupEntry]:
+    """What it meant to delete, by its journals; where one of them is not there any more, by whatever is left."""
+    read = 0
     for group in await operation.journal_groups():
         for entry in await operation.read_journal(group):
+            read += 1
             yield entry
+    if read < int((record.manifest or {}).get("rows", 0)):
+        try:
+            async for entry in operation.entries():
+                yield entry
+        except VaultCorruptedError as error:  # after all that there is
+            log.warning(
+                "not everything that operation %s deleted can be healed: %s", record.id, error.message
+            )
 
 
 async def read_values(column: ReadColumn) -> AsyncIterator[list[object]]:

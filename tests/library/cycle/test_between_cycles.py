@@ -206,3 +206,15 @@ async def test_a_full_work_folder_is_named_with_a_way_on(
         with pytest.raises(S3GCError, match=r"work folder .* cannot be used .* set work_dir"):
             await world.run()
     assert (await world.run()).deleted_count == 4
+
+
+async def test_what_a_lost_journal_named_is_healed_nevertheless(world: World) -> None:
+    """A file that is damaged is noticed when it is read; one that is gone is not, and its keys would be forgotten."""
+    await world.reference(KEYS[:8])
+    first = await world.run()
+    assert first.deleted_count == 4
+    journals = list((world.vault / "operations" / first.operation_id / "journal").iterdir())
+    journals[0].unlink()
+    await world.reference([KEYS[9]])
+    assert (await world.run()).healed_count == 1
+    assert world.present()[KEYS[9]] == BODIES[KEYS[9]]
