@@ -149,13 +149,17 @@ async def _target(
 
 
 async def _origin(operation: Operation, problems: list[str]) -> str | None:
-    """The bucket that the operation deleted from; None, with a problem noted, when its record cannot be
-    read."""
+    """The bucket that the operation deleted from, by its result where its record cannot be read (a problem is noted
+    then); None where neither says."""
     try:
         return (await operation.record()).bucket
     except (VaultCorruptedError, FileNotFoundError) as error:
         problems.append(str(error) or "operation.json is missing")
+    try:
+        result = await operation.result()
+    except VaultCorruptedError:
         return None
+    return result.bucket or None if result is not None else None
 
 
 async def _settle(bucket: Bucket, operation: Operation, restore: Restoration) -> None:

@@ -9,15 +9,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import aiosqlite
 import pytest
 from tests.library.cycle.rows import SqliteRows
 from tests.library.cycle.world import World
+from tests.testbed.s3servers import make_bucket
 from tests.testbed.services import S3Server
 from ulid import ULID
 
 from s3gc import initialize_gc_state, shutdown_gc_state
+from s3gc.backup.restore import restore_operation
 from s3gc.cycle import start, story
-from s3gc.exceptions import RefusedError, S3GCError, StoreError, VaultCorruptedError
+from s3gc.exceptions import RefusedError, RestoreError, S3GCError, StoreError, VaultCorruptedError
 from s3gc.results import GCResult, Outcome
 from s3gc.sweep import check, heal
 
@@ -142,6 +145,12 @@ async def test_an_operation_whose_record_is_lost_stops_its_own_policy_alone_with
     assert (await world.run(theirs)).outcome is Outcome.SUCCEEDED
     with pytest.raises(VaultCorruptedError, match=f"s3gc restore {first.operation_id}"):
         await world.run(mine)
+    other = mine.with_updates(bucket=make_bucket(world.server))
+    state = await initialize_gc_state(other)
+    async with aiosqlite.connect(state["vault_db_path"]) as database:
+        with pytest.raises(RestoreError, match=world.bucket):  # its result still says whose objects they are
+            await restore_operation(other, state, database, first.operation_id, dry_run=False)
+    await shutdown_gc_state(state)
     (folder / "journal").rename(world.vault.parent / "aside")
     assert (await world.run(mine)).outcome is Outcome.SUCCEEDED
 
