@@ -33,6 +33,9 @@ from tests.controller.made import OPERATION
 from tests.testbed.kubernetes import Kubernetes
 from tests.testbed.processes import free_port
 
+# One worker: each would start a control plane and an operator of its own, for a third of the tests.
+pytestmark = pytest.mark.xdist_group("operator")
+
 JOBS = JobSettings("localhost/s3gc:test")
 
 
@@ -285,7 +288,7 @@ def test_with_the_operator_gone_everything_can_be_deleted(
     job = hands.job("undo")
     began = time.monotonic()
     assert operator.stop() in (0, -signal.SIGTERM)
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 30, "what a pod is given to end in"
     hands.delete("gcrestores", "undo")
     hands.delete("bucketgcs", gc.name)
     eventually("both are gone", lambda: not hands.list("bucketgcs") and not hands.list("gcrestores"))

@@ -82,7 +82,7 @@ async def test_a_key_that_waits_for_a_worker_wakes_it(queue: WorkQueue) -> None:
     waiting = asyncio.create_task(queue.get())
     await asyncio.sleep(0)
     queue.add(A)
-    assert await asyncio.wait_for(waiting, 1) == A
+    assert await asyncio.wait_for(waiting, 30) == A
 
 
 async def test_pauses_double_and_are_forgotten_with_a_success(queue: WorkQueue, clock: Clock) -> None:

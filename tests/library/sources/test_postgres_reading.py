@@ -139,13 +139,15 @@ async def test_a_column_dropped_after_the_preflight_is_an_error(url: str) -> Non
             await read(source, preflight)
 
 
-async def _sessions(url: str, user: str) -> int:
+async def _until_sessions(url: str, user: str, expected: int, running: str = "%") -> None:
+    """Wait until so many sessions of `user` are there whose last statement is like `running`."""
     connection = await asyncpg.connect(url)
     try:
-        count: int = await connection.fetchval(
-            "SELECT count(*) FROM pg_stat_activity WHERE usename = $1", user
-        )
-        return count
+        async with asyncio.timeout(30):  # pg_sleep is longer
+            while expected != await connection.fetchval(
+                "SELECT count(*) FROM pg_stat_activity WHERE usename = $1 AND query LIKE $2", user, running
+            ):
+                await asyncio.sleep(0.05)
     finally:
         await connection.close()
 
@@ -163,22 +165,21 @@ async def test_readers_that_leave_are_cancelled_or_are_closed_leave_no_session(u
         async with source.snapshot() as snapshot:
             async for _ in snapshot.values(preflight.columns[0], 1000):
                 break
-        assert await _sessions(url, "s3gc_leaver") == 0
+        await _until_sessions(url, "s3gc_leaver", 0)
         task = asyncio.create_task(read(source, preflight))
-        await asyncio.sleep(1.5)
-        assert await _sessions(url, "s3gc_leaver") == 1
+        await _until_sessions(url, "s3gc_leaver", 1, "%pg_sleep%")
         task.cancel()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await asyncio.gather(task, return_exceptions=True)
         assert task.cancelled()
-        assert await _sessions(url, "s3gc_leaver") == 0
+        await _until_sessions(url, "s3gc_leaver", 0)
         task = asyncio.create_task(read(source, preflight))
-        await asyncio.sleep(1.0)
+        await _until_sessions(url, "s3gc_leaver", 1, "%pg_sleep%")
         await source.close()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             (result,) = await asyncio.gather(task, return_exceptions=True)
         assert isinstance(result, SourceError)
-        assert await _sessions(url, "s3gc_leaver") == 0
+        await _until_sessions(url, "s3gc_leaver", 0)
 
 
 _READER = """

@@ -318,7 +318,7 @@ async def test_a_column_left_half_way_and_a_cancelled_reader_leave_nothing_behin
         task = asyncio.create_task(read(source, preflight))
         await asyncio.sleep(0.5)
         task.cancel()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await asyncio.gather(task, return_exceptions=True)
         assert task.cancelled()
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)")

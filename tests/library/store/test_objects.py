@@ -231,7 +231,7 @@ async def test_tags_and_acl(
 
 async def test_the_servers_time_is_its_own(s3: S3Server, open_bucket: OpenBucket) -> None:
     bucket = await open_bucket(s3)
-    assert abs(await bucket.server_time() - datetime.now(UTC)) < timedelta(seconds=5)
+    assert abs(await bucket.server_time() - datetime.now(UTC)) < timedelta(seconds=60)
 
 
 async def test_versioning_and_lock_are_read(

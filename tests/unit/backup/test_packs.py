@@ -30,9 +30,9 @@ def test_incompressible_content_is_not_given_to_a_slow_level() -> None:
     import time
 
     raw = os.urandom(2_000_000)
-    began = time.perf_counter()
+    began = time.process_time()  # what it costs, also on a busy machine
     frame = compress(raw, 19)
-    assert time.perf_counter() - began < 0.2
+    assert time.process_time() - began < 0.2
     assert len(frame.data) < len(raw) * 1.001
     assert len(compress(b"words " * 100_000, 19).data) < 1000
 
@@ -91,6 +91,6 @@ async def test_a_budget_bounds_what_is_in_flight_and_starves_nobody() -> None:
         used -= amount
         budget.give(amount)
 
-    await asyncio.wait_for(asyncio.gather(*(take(size) for size in [60, 60, 10, 90, 1, 100] * 20)), 5)
+    await asyncio.wait_for(asyncio.gather(*(take(size) for size in [60, 60, 10, 90, 1, 100] * 20)), 60)
     assert most <= 100
-    await asyncio.wait_for(take(1000), 5)  # larger than the whole: alone
+    await asyncio.wait_for(take(1000), 60)  # larger than the whole: alone
