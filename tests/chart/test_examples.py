@@ -11,9 +11,6 @@ from s3gc.policy import load_policy
 from tests.chart.rendering import ROOT
 from tests.testbed.kubernetes import RESTRICTED, Kubernetes
 
-# One worker: an API server is started once for this module, not once a worker.
-pytestmark = pytest.mark.xdist_group("chart examples")
-
 FOLDER = ROOT / "examples" / "kubernetes"
 FILES = sorted(FOLDER.glob("*.yaml"))
 SECRETS = {"S3GC_SOURCE_0_URL": "postgresql://db/shop"}

@@ -11,9 +11,6 @@ import yaml
 from tests.chart.rendering import CHART, ROOT, Manifest, one, render
 from tests.testbed.kubernetes import RESTRICTED, Kubernetes, KubernetesError
 
-# One worker: an API server is started once for this module, not once a worker.
-pytestmark = pytest.mark.xdist_group("chart on an API server")
-
 EVERYTHING: dict[str, Any] = {
     "networkPolicy": {"enabled": True},
     "metrics": {

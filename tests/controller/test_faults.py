@@ -33,9 +33,6 @@ from tests.controller.made import OPERATION
 from tests.testbed.kubernetes import Kubernetes
 from tests.testbed.processes import free_port
 
-# One worker: each would start a control plane and an operator of its own, for a third of the tests.
-pytestmark = pytest.mark.xdist_group("operator")
-
 JOBS = JobSettings("localhost/s3gc:test")
 
 

@@ -12,9 +12,6 @@ from tests.controller.conftest import NAMESPACE, Hands, Named, Operator, eventua
 from tests.controller.made import DIGEST, OPERATION
 from tests.testbed.kubernetes import Kubernetes
 
-# One worker: each would start a control plane and an operator of its own, for a third of the tests.
-pytestmark = pytest.mark.xdist_group("operator")
-
 
 def ago(**time: float) -> str:
     return (datetime.now(UTC) - timedelta(**time)).strftime("%Y-%m-%dT%H:%M:00Z")

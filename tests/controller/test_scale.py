@@ -11,13 +11,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import pytest
-
 from tests.controller.conftest import Hands, Operator, eventually, policy
 from tests.testbed.kubernetes import Kubernetes
-
-# One worker: each would start a control plane and an operator of its own, for a third of the tests.
-pytestmark = pytest.mark.xdist_group("operator")
 
 POLICIES = 1000
 

@@ -17,9 +17,6 @@ import pytest
 from s3gc.demo.shop import CDN, make_shop
 from s3gc.results import GCResult, Outcome
 
-# One worker: the story is played once, not once a worker.
-pytestmark = pytest.mark.xdist_group("demo")
-
 ROOT = Path(__file__).parents[2]
 ORPHANED = {"replaced", "deleted", "abandoned", "trial"}
 
