@@ -8,6 +8,7 @@ the result and the summary; only the arrangement is decided here.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +18,8 @@ from s3gc.report import text
 from s3gc.report.charts import Part, bar, column, parts_of, stacked
 
 if TYPE_CHECKING:
+    from jinja2 import Template
+
     from s3gc.report.summary import Bin, Summary
     from s3gc.results import ColumnCoverage, GCResult, GuardReport
 
@@ -66,9 +69,9 @@ _PHASES = {
 }
 
 
-def render_html(result: GCResult, summary: Summary, *, now: datetime | None = None) -> str:
-    """Return the page for `result`; `summary` is of its plan or manifest. `now` is when the page is made
-    (UTC)."""
+@functools.cache
+def _page() -> Template:
+    """The page's template, compiled once a process: that takes longer than to fill it in."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -89,8 +92,14 @@ def render_html(result: GCResult, summary: Summary, *, now: datetime | None = No
         when=_when,
     )
     environment.globals.update(bar=bar, column=column, stacked=stacked, percent=text.percent, ago=text.ago)
+    return environment.get_template("report.html.j2")
+
+
+def render_html(result: GCResult, summary: Summary, *, now: datetime | None = None) -> str:
+    """Return the page for `result`; `summary` is of its plan or manifest. `now` is when the page is made
+    (UTC)."""
     figures = list(_figures(result, summary))
-    return environment.get_template("report.html.j2").render(
+    return _page().render(
         result=result,
         summary=summary,
         now=now or datetime.now(UTC),
