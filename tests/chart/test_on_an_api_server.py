@@ -187,10 +187,13 @@ def test_the_operator_touches_jobs_of_its_own_alone(monitored_api: Kubernetes) -
                 return str(error)
             return ""
 
-        def creates(job: Manifest) -> str:
-            return asks("create", "-f", "-", job=job)
+        def creates(job: Manifest, *words: str) -> str:
+            return asks("create", "-f", "-", *words, job=job)
 
-        api.eventually("the policy", lambda: "of its own alone" in creates(_job("other", {}, [owner])))
+        # A policy is in force a moment after it was made; until then nothing may be created by mistake.
+        other = _job("other", {}, [owner])
+        api.eventually("the policy", lambda: "of its own alone" in creates(other, "--dry-run=server"))
+        assert "of its own alone" in creates(other)
         assert "managed-by=s3gc" in asks("delete", "job", "nightly-backup", "--wait=false")
         assert "controls" in asks("delete", "job", "disguised", "--wait=false")
         assert "controls" in creates(_job("unowned", mine, [], **tokenless))
