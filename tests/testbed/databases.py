@@ -314,6 +314,19 @@ def _answers(port: int) -> bool:
     return False
 
 
+def _root_accounts(folder: Path, password: str) -> Path:
+    """SQL for ``--init-file``, which runs at every start, before the port opens: `root` over TCP, with a password."""
+    accounts = folder / "accounts.sql"
+    accounts.write_text(
+        f"ALTER USER 'root'@'localhost' IDENTIFIED BY '{password}';\n"
+        "CREATE USER IF NOT EXISTS 'root'@'127.0.0.1';\n"
+        f"ALTER USER 'root'@'127.0.0.1' IDENTIFIED BY '{password}';\n"
+        "GRANT ALL PRIVILEGES ON *.* TO 'root'@'127.0.0.1' WITH GRANT OPTION;\n"
+    )
+    accounts.chmod(0o644)
+    return accounts
+
+
 def start_mariadb(home: Home, name: str = "mariadb", settings: Sequence[str] = ()) -> MariaDB:
     """A data folder of its own; `root` connects over TCP with a password. `settings`: options of mariadbd."""
     user, port, password = unprivileged("mysql"), free_port(), secrets.token_hex(12)
@@ -340,14 +353,7 @@ def start_mariadb(home: Home, name: str = "mariadb", settings: Sequence[str] = (
         check=True,
         **run_as(user),
     )
-    accounts = folder / "accounts.sql"  # runs at every start, before the port opens
-    accounts.write_text(
-        f"ALTER USER 'root'@'localhost' IDENTIFIED BY '{password}';\n"
-        "CREATE USER IF NOT EXISTS 'root'@'127.0.0.1';\n"
-        f"ALTER USER 'root'@'127.0.0.1' IDENTIFIED BY '{password}';\n"
-        "GRANT ALL PRIVILEGES ON *.* TO 'root'@'127.0.0.1' WITH GRANT OPTION;\n"
-    )
-    accounts.chmod(0o644)
+    accounts = _root_accounts(folder, password)
     ready = [
         "mariadb",
         "--no-defaults",
@@ -421,12 +427,7 @@ def start_mysql(home: Home, name: str = "mysql", settings: Sequence[str] = ()) -
         stderr=subprocess.DEVNULL,
         check=True,
     )
-    accounts = folder / "accounts.sql"  # runs at every start, before the port opens
-    accounts.write_text(
-        f"ALTER USER 'root'@'localhost' IDENTIFIED BY '{password}';\n"
-        f"CREATE USER IF NOT EXISTS 'root'@'127.0.0.1' IDENTIFIED BY '{password}';\n"
-        "GRANT ALL PRIVILEGES ON *.* TO 'root'@'127.0.0.1' WITH GRANT OPTION;\n"
-    )
+    accounts = _root_accounts(folder, password)
     process = Process(
         home,
         name,

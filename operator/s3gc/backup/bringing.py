@@ -24,6 +24,7 @@ from __future__ import annotations
 import gc
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Literal
 
 from s3gc.backup.headers import (
@@ -245,18 +246,13 @@ async def _create(
     """Write where nothing is. A store that answers that it knows no ``If-None-Match`` has written nothing: it gets the
     object without, directly after it was seen once more that nothing is there. Whoever heals or restores has not probed
     the store, and must be able to bring back what was deleted in any."""
+    write = partial(write_back, bucket, vault, entry, key, is_original=is_original, notes=notes)
     try:
-        return await write_back(
-            bucket, vault, entry, key, create_only=create_only, is_original=is_original, notes=notes
-        )
+        return await write(create_only=create_only)
     except StoreError as error:
         if not create_only or not _says_unknown(error):
             raise
-    if await bucket.head(key) is not None:
-        return None
-    return await write_back(
-        bucket, vault, entry, key, create_only=False, is_original=is_original, notes=notes
-    )
+    return await write(create_only=False) if await bucket.head(key) is None else None
 
 
 def _says_unknown(error: StoreError) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from tests.library.cycle.rows import Late, PostgresRows
-from tests.library.cycle.world import AtPhase, World
+from tests.library.cycle.world import AtPhase, World, before_drain
 from tests.testbed.services import Home, Postgres, S3Server, start_postgres
 
 from s3gc.exceptions import CDCError
@@ -281,21 +281,6 @@ async def alone(
         server.close()
 
 
-def before_drain(monkeypatch: pytest.MonkeyPatch, number: int, action: Callable[[], Any]) -> None:
-    """Do something before the drain of this number; the first is that of `open`, the second that of the canaries."""
-    real, drains = PostgresCapture.drain, 0
-
-    async def drain(self: PostgresCapture) -> Any:
-        nonlocal drains
-        drains += 1
-        if drains == number:
-            await action()
-        async for batch in real(self):
-            yield batch
-
-    monkeypatch.setattr(PostgresCapture, "drain", drain)
-
-
 @pytest.mark.parametrize("fault", ["the server crashes", "the server drops the slot"])
 async def test_a_fault_of_the_server_costs_no_reference(
     alone: tuple[World, dict[str, Any], Postgres], monkeypatch: pytest.MonkeyPatch, fault: str
@@ -326,7 +311,7 @@ async def test_a_fault_of_the_server_costs_no_reference(
                 await asyncio.sleep(0.1)
         await world.reference([KEYS[33]])
 
-    before_drain(monkeypatch, 3, crash if fault == "the server crashes" else drop)
+    before_drain(monkeypatch, PostgresCapture, 3, crash if fault == "the server crashes" else drop)
     result = await world.run(world.config(**changes))
     assert result.outcome is Outcome.PARTIALLY_FAILED, result.errors
     assert result.errors

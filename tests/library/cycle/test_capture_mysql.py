@@ -6,19 +6,18 @@ And every fault of the stream ends the deletions, is checked by reading again, a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.library.cycle.rows import MariaRows
-from tests.library.cycle.world import AtPhase, World
+from tests.library.cycle.world import AtPhase, World, before_drain
 from tests.testbed.services import MySQL, S3Server
 
 from s3gc.config import S3GCConfig
 from s3gc.exceptions import CDCError
 from s3gc.references.cdc.mysql_capture import MySQLCapture
-from s3gc.references.cdc.types import Change
 from s3gc.references.sources.mysql import MySQLSource
 from s3gc.references.types import BarrierResult
 from s3gc.results import GCResult, Outcome, VerificationLevel
@@ -64,21 +63,6 @@ def never_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("s3gc.sweep.verify.rescan", no)
 
 
-def at_drain(monkeypatch: pytest.MonkeyPatch, number: int, action: Callable[[], Awaitable[Any]]) -> None:
-    """Run `action` just before the drain of that number, counted from 1, asks how far the log is."""
-    drain, count = MySQLCapture.drain, 0
-
-    async def wrapped(self: MySQLCapture) -> AsyncIterator[list[Change]]:
-        nonlocal count
-        count += 1
-        if count == number:
-            await action()
-        async for batch in drain(self):
-            yield batch
-
-    monkeypatch.setattr(MySQLCapture, "drain", wrapped)
-
-
 async def run(world: World, config: S3GCConfig | None = None, **options: Any) -> GCResult:
     result = await world.run(config or followed(world), **options)
     sessions = await world.rows.execute(
@@ -113,7 +97,7 @@ async def test_what_is_written_before_a_group_is_kept_and_what_was_open_is_back(
         await undone.rollback()
         await late.commit()
 
-    at_drain(monkeypatch, 2, write)
+    before_drain(monkeypatch, MySQLCapture, 2, write)
     result = await run(world, progress=AtPhase("Checking", end))
     assert result.verification is VerificationLevel.CDC
     assert result.late_reference_keys == [KEYS[30]]
@@ -148,7 +132,7 @@ async def test_without_the_fence_it_would_lose(world: World, monkeypatch: pytest
         return first
 
     monkeypatch.setattr(MySQLCapture, "_fence", stale)
-    at_drain(monkeypatch, 2, lambda: world.reference([KEYS[39]]))
+    before_drain(monkeypatch, MySQLCapture, 2, lambda: world.reference([KEYS[39]]))
     result = await world.run(followed(world))
     assert result.verified, "nothing was noticed"
     assert await world.referenced() - world.present().keys() == {KEYS[39]}
@@ -188,7 +172,7 @@ async def test_a_fault_of_the_stream_ends_the_deletions_and_is_checked_by_readin
                 await cursor.execute(statement.format(key=KEYS[30]))
         await connection.ensure_closed()
 
-    at_drain(monkeypatch, 2, act)
+    before_drain(monkeypatch, MySQLCapture, 2, act)
     result = await run(world)
     assert result.outcome is Outcome.PARTIALLY_FAILED
     assert result.deleted_count == 2, "the canary group alone"
@@ -208,7 +192,7 @@ async def test_a_server_that_crashes_in_mid_cycle_costs_nothing(
         database.start()
         await world.rows.execute("insert into files(`key`) values (?)", KEYS[35])
 
-    at_drain(monkeypatch, 2, crash)
+    before_drain(monkeypatch, MySQLCapture, 2, crash)
     result = await run(world)
     assert result.late_reference_keys == [KEYS[30]]
     assert KEYS[35] in world.present()

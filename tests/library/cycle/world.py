@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import pytest
 from tests.library.cycle.rows import COLUMN, PostgresRows, Rows
 from tests.testbed.s3servers import S3Server, make_bucket, s3_client
 
@@ -113,6 +114,23 @@ class World:
             return await run_gc_cycle(chosen, state, **options)
         finally:
             await shutdown_gc_state(state)
+
+
+def before_drain(
+    monkeypatch: pytest.MonkeyPatch, capture: Any, number: int, action: Callable[[], Awaitable[Any]]
+) -> None:
+    """Run `action` just before the drain of this number, from 1, of a kind of capture (PostgreSQL's first is in `open`)."""
+    drain, count = capture.drain, 0
+
+    async def counted(self: Any) -> AsyncIterator[Any]:
+        nonlocal count
+        count += 1
+        if count == number:
+            await action()
+        async for batch in drain(self):
+            yield batch
+
+    monkeypatch.setattr(capture, "drain", counted)
 
 
 class AtPhase:
